@@ -1,0 +1,1 @@
+"""Training of `orchard`, the small text-conditional latent diffusion model that ships with `renoise`."""
