@@ -1,0 +1,64 @@
+# Two commands do all the set-up they need on a machine with Python >= 3.11 and a network:
+#   make demo    invert and edit an example photograph with the embedded model
+#   make test    lint, types, tests
+PYTHON ?= python3
+VENV ?= .venv
+DATA ?= ../shared/data
+BIN := $(VENV)/bin
+RUN := $(VENV)/.installed
+DEV := $(VENV)/.installed-dev
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: help demo test lint types pytest format bench orchard constraints clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: $(RUN)
+	$(BIN)/renoise demo
+
+test: lint types pytest
+
+lint: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(DEV)
+	$(BIN)/pyright
+
+# One thread a worker: tiny tensors gain nothing from more, and workers share the cores.
+pytest: $(DEV)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4
+
+format: $(DEV)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(RUN)
+	$(BIN)/renoise bench
+
+# Trains the embedded model again from a folder of pictures (training/README.md).
+orchard: $(DEV)
+	PATH="$(abspath $(BIN)):$$PATH" bash training/run.sh "$(DATA)"
+
+# Both stamps go stale with the files that say what to install, and only then.
+$(RUN): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing renoise into $(VENV): a few minutes the first time ..."
+	$(PIP) -e .
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing renoise and its development tools into $(VENV): a few minutes the first time ..."
+	$(PIP) -e '.[dev]'
+	@touch $(RUN) $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "renoise needs Python 3.11 or newer, this is %d.%d: make PYTHON=python3.12 ..." % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+
+constraints: $(DEV)
+	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//'; } > constraints.new
+	@mv constraints.new constraints.txt
+
+clean:
+	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .hypothesis

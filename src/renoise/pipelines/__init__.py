@@ -1,0 +1,1 @@
+"""Diffusers pipelines as ReNoise sees them; the only folder that imports diffusers and transformers."""

@@ -1,0 +1,32 @@
+"""Every test runs offline and on one thread: tiny tensors gain nothing from more, and xdist's workers share the cores."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+if not os.environ.get("RENOISE_HUB"):
+    os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out, with the reason, what this machine cannot run."""
+    hub = bool(os.environ.get("RENOISE_HUB"))
+    for item in items:
+        if item.get_closest_marker("hub") and not hub:
+            item.add_marker(pytest.mark.skip(reason="needs model weights from the Hub: set RENOISE_HUB=1"))
+        if item.get_closest_marker("gpu"):
+            import torch
+
+            if not torch.cuda.is_available():
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    """A test's random numbers do not depend on which tests ran before it."""
+    import torch
+
+    torch.manual_seed(0)
