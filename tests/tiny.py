@@ -1,0 +1,305 @@
+"""Tiny pipelines of the real architectures: random weights, built in memory in a fraction of a second, nothing downloaded.
+
+    tiny = TINY["flux"]()
+    tiny.pipe(prompt=tiny.prompts, latents=tiny.latents(), **tiny.call)
+
+Component sizes follow diffusers' own tests. A random network is seldom contractive, so ReNoise need not converge on it:
+`TINY[name](contractive=True)` scales its output down until it does.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import diffusers  # both import their classes when they are first named
+import torch
+import transformers
+from torch import Tensor
+
+from tests.tiny_parts import (
+    byte_tokenizer,
+    clip,
+    clip_tokenizer,
+    flux2_vae,
+    gemma,
+    qwen3,
+    qwen_image_vae,
+    qwen_vl,
+    sana_vae,
+    seeded,
+    t5,
+    t5_tokenizer,
+    unet,
+    vae,
+)
+
+SENSITIVITY = 0.1  # by how much contractive=True scales the network's output
+
+
+@dataclass
+class Tiny:
+    """A pipeline, what to call it with (and no prompt), and the shape of the latents its loop runs on, for two images."""
+
+    pipe: Any
+    call: dict[str, Any]
+    latents_shape: tuple[int, ...]
+    prompts: list[str] = field(default_factory=lambda: ["a cat on a mat", "a dog"])
+
+    @property
+    def network(self) -> torch.nn.Module:
+        return self.pipe.unet if hasattr(self.pipe, "unet") else self.pipe.transformer
+
+    def latents(self, batch: int = 2, seed: int = 0) -> Tensor:
+        """Noise, in the shape that the pipeline's `latents=` takes."""
+        return torch.randn(batch, *self.latents_shape[1:], generator=torch.Generator().manual_seed(seed))
+
+    def images(self, batch: int = 2, seed: int = 0) -> Tensor:
+        """Smooth random pictures (B, 3, H, W) in [0, 1], in the size that `call` asks for."""
+        coarse = torch.rand(batch, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
+        size = (self.call["height"], self.call["width"])
+        return torch.nn.functional.interpolate(coarse, size, mode="bilinear", align_corners=False)
+
+
+TINY: dict[str, Callable[..., Tiny]] = {}
+
+
+def _register(builder: Callable[[], Tiny]) -> Callable[[], Tiny]:
+    """Enter a builder into TINY under its own name, with the `contractive` option."""
+
+    def build(contractive: bool = False) -> Tiny:
+        tiny = builder()
+        tiny.pipe.set_progress_bar_config(disable=True)
+        if contractive:
+            network = tiny.network
+            last = getattr(network, "conv_out", None) or getattr(network, "proj_out", None)
+            with torch.no_grad():
+                for weight in (
+                    last or network.get_submodule("all_final_layer")
+                ).parameters():  # Z-Image: one a patch size
+                    weight.mul_(SENSITIVITY)
+        return tiny
+
+    TINY[builder.__name__] = build
+    return builder
+
+
+# --- Stable Diffusion ---
+
+_STABLE_DIFFUSION = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+_SDXL_UNET = dict(
+    block_out_channels=(4, 8), attention_head_dim=(2, 4), cross_attention_dim=64, norm_num_groups=2,
+    transformer_layers_per_block=(1, 2), use_linear_projection=True, addition_embed_type="text_time",
+    addition_time_embed_dim=8, projection_class_embeddings_input_dim=80,
+)  # fmt: skip
+_SIZE = dict(height=32, width=32)
+
+
+def _flow(**config: Any) -> Any:
+    return diffusers.FlowMatchEulerDiscreteScheduler(**config)
+
+
+@_register
+def sd() -> Tiny:
+    """Stable Diffusion 1.5 with DDIM."""
+    scheduler = diffusers.DDIMScheduler(**_STABLE_DIFFUSION, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+    pipe = diffusers.StableDiffusionPipeline(
+        unet=unet(block_out_channels=(4, 8), cross_attention_dim=32, norm_num_groups=2), vae=vae(), scheduler=scheduler,
+        text_encoder=clip(), tokenizer=clip_tokenizer(), safety_checker=None, feature_extractor=None,
+        requires_safety_checker=False,
+    )  # fmt: skip
+    return Tiny(pipe, dict(guidance_scale=1.0, **_SIZE), (2, 4, 16, 16))
+
+
+@_register
+def sd_v() -> Tiny:
+    """Velocity prediction with zero terminal SNR: the first level has alpha = 0."""
+    tiny = sd()
+    tiny.pipe.scheduler = diffusers.DDIMScheduler(
+        **_STABLE_DIFFUSION, clip_sample=False, prediction_type="v_prediction", rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+    )  # fmt: skip
+    return tiny
+
+
+@_register
+def lcm_lora() -> Tiny:
+    """Stable Diffusion with an LCM-LoRA: a peft adapter, and a stochastic sampler."""
+    import peft
+
+    tiny = sd()
+    # init_lora_weights=False: peft's own start is the identity
+    config = peft.LoraConfig(r=2, target_modules=["to_q", "to_k", "to_v", "to_out.0"], init_lora_weights=False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        tiny.pipe.unet.add_adapter(config)
+    tiny.pipe.scheduler = diffusers.LCMScheduler(**_STABLE_DIFFUSION)
+    return tiny
+
+
+@_register
+def sdxl() -> Tiny:
+    """Stable Diffusion XL with Euler."""
+    scheduler = diffusers.EulerDiscreteScheduler(**_STABLE_DIFFUSION, steps_offset=1, timestep_spacing="leading")
+    pipe = diffusers.StableDiffusionXLPipeline(
+        unet=unet(**_SDXL_UNET), vae=vae(), scheduler=scheduler,
+        text_encoder=clip(), text_encoder_2=clip(transformers.CLIPTextModelWithProjection),
+        tokenizer=clip_tokenizer(), tokenizer_2=clip_tokenizer(),
+    )  # fmt: skip
+    return Tiny(pipe, dict(guidance_scale=1.0, **_SIZE), (2, 4, 16, 16))
+
+
+@_register
+def sdxl_turbo() -> Tiny:
+    """SDXL Turbo: ancestral Euler, trailing timesteps, no guidance."""
+    tiny = sdxl()
+    tiny.pipe.scheduler = diffusers.EulerAncestralDiscreteScheduler(**_STABLE_DIFFUSION, timestep_spacing="trailing")
+    tiny.call["guidance_scale"] = 0.0
+    return tiny
+
+
+@_register
+def sdxl_controlnet() -> Tiny:
+    """SDXL with a ControlNet whose control image matters."""
+    base = sdxl()
+    control = seeded(
+        diffusers.ControlNetModel, in_channels=4, layers_per_block=1, conditioning_embedding_out_channels=(2, 4),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), **_SDXL_UNET,
+    )  # fmt: skip
+    with torch.no_grad():  # a fresh ControlNet's zero convolutions would hide the image
+        generator = torch.Generator().manual_seed(1)
+        for convolution in [*control.controlnet_down_blocks, control.controlnet_mid_block]:
+            convolution.weight.normal_(0, 0.5, generator=generator)
+    pipe = diffusers.StableDiffusionXLControlNetPipeline(**base.pipe.components, controlnet=control)
+    image = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+    return Tiny(pipe, dict(base.call, image=image), base.latents_shape)
+
+
+# --- transformers ---
+
+
+@_register
+def pixart() -> Tiny:
+    """PixArt-alpha: a transformer in Stable Diffusion's world, released with a multistep scheduler."""
+    transformer = seeded(
+        diffusers.PixArtTransformer2DModel, sample_size=16, num_layers=2, patch_size=2, attention_head_dim=8,
+        num_attention_heads=3, caption_channels=32, in_channels=4, cross_attention_dim=24, out_channels=8,
+        num_embeds_ada_norm=1000, norm_type="ada_norm_single", norm_elementwise_affine=False, norm_eps=1e-6,
+    )  # fmt: skip
+    pipe = diffusers.PixArtAlphaPipeline(
+        transformer=transformer, vae=vae(), text_encoder=t5(), tokenizer=t5_tokenizer(),
+        scheduler=diffusers.DPMSolverMultistepScheduler(beta_start=1e-4, beta_end=0.02, beta_schedule="linear"),
+    )  # fmt: skip
+    call = dict(guidance_scale=1.0, use_resolution_binning=False, clean_caption=False, max_sequence_length=48, **_SIZE)
+    return Tiny(pipe, call, (2, 4, 16, 16))
+
+
+@_register
+def sana() -> Tiny:
+    """Sana: flow matching, released with a multistep scheduler."""
+    transformer = seeded(
+        diffusers.SanaTransformer2DModel, patch_size=1, in_channels=4, out_channels=4, num_layers=1,
+        num_attention_heads=2, attention_head_dim=4, num_cross_attention_heads=2, cross_attention_head_dim=4,
+        cross_attention_dim=8, caption_channels=8, sample_size=32,
+    )  # fmt: skip
+    scheduler = diffusers.DPMSolverMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0, beta_schedule="linear"
+    )
+    pipe = diffusers.SanaPipeline(
+        transformer=transformer,
+        vae=sana_vae(),
+        scheduler=scheduler,
+        text_encoder=gemma(),
+        tokenizer=byte_tokenizer(300),
+    )
+    call = dict(
+        guidance_scale=1.0,
+        use_resolution_binning=False,
+        complex_human_instruction=None,
+        max_sequence_length=32,
+        **_SIZE,
+    )
+    return Tiny(pipe, call, (2, 4, 16, 16))
+
+
+@_register
+def sd3() -> Tiny:
+    """Stable Diffusion 3.5."""
+    transformer = seeded(
+        diffusers.SD3Transformer2DModel, sample_size=16, patch_size=1, in_channels=4, out_channels=4, num_layers=1,
+        attention_head_dim=8, num_attention_heads=4, caption_projection_dim=32, joint_attention_dim=32,
+        pooled_projection_dim=64,
+    )  # fmt: skip
+    pipe = diffusers.StableDiffusion3Pipeline(
+        transformer=transformer, vae=vae(shift_factor=0.0609, scaling_factor=1.5035), scheduler=_flow(shift=3.0),
+        text_encoder=clip(transformers.CLIPTextModelWithProjection), tokenizer=clip_tokenizer(),
+        text_encoder_2=clip(transformers.CLIPTextModelWithProjection), tokenizer_2=clip_tokenizer(),
+        text_encoder_3=t5(), tokenizer_3=t5_tokenizer(),
+    )  # fmt: skip
+    return Tiny(pipe, dict(guidance_scale=1.0, max_sequence_length=32, **_SIZE), (2, 4, 16, 16))
+
+
+@_register
+def flux() -> Tiny:
+    """FLUX.1-dev: packed latents, the guidance scale told to the network."""
+    transformer = seeded(
+        diffusers.FluxTransformer2DModel, patch_size=1, in_channels=4, num_layers=1, num_single_layers=1,
+        attention_head_dim=16, num_attention_heads=2, joint_attention_dim=32, pooled_projection_dim=32,
+        axes_dims_rope=[4, 4, 8], guidance_embeds=True,
+    )  # fmt: skip
+    pipe = diffusers.FluxPipeline(
+        transformer=transformer, vae=vae(1, shift_factor=0.1159, scaling_factor=0.3611),
+        scheduler=_flow(shift=3.0, use_dynamic_shifting=True),
+        text_encoder=clip(), tokenizer=clip_tokenizer(), text_encoder_2=t5(), tokenizer_2=t5_tokenizer(),
+    )  # fmt: skip
+    return Tiny(pipe, dict(guidance_scale=1.0, max_sequence_length=32, **_SIZE), (2, 64, 4))
+
+
+@_register
+def flux2_klein() -> Tiny:
+    """FLUX.2 Klein: latents given as a picture, looped over as a sequence."""
+    transformer = seeded(
+        diffusers.Flux2Transformer2DModel, patch_size=1, in_channels=4, num_layers=1, num_single_layers=1,
+        attention_head_dim=16, num_attention_heads=2, joint_attention_dim=16, timestep_guidance_channels=256,
+        axes_dims_rope=[4, 4, 4, 4], guidance_embeds=False,
+    )  # fmt: skip
+    pipe = diffusers.Flux2KleinPipeline(
+        transformer=transformer, vae=flux2_vae(), scheduler=_flow(use_dynamic_shifting=True, shift=3.0),
+        text_encoder=qwen3(transformers.Qwen3ForCausalLM), tokenizer=byte_tokenizer(1024),
+    )  # fmt: skip
+    call = dict(guidance_scale=1.0, max_sequence_length=64, text_encoder_out_layers=(1,), **_SIZE)
+    return Tiny(pipe, call, (2, 4, 8, 8))
+
+
+@_register
+def z_image() -> Tiny:
+    """Z-Image: the pipeline negates its network's output."""
+    transformer = seeded(
+        diffusers.ZImageTransformer2DModel, all_patch_size=(2,), all_f_patch_size=(1,), in_channels=16, dim=32,
+        n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2, norm_eps=1e-5, qk_norm=True, cap_feat_dim=16,
+        rope_theta=256.0, t_scale=1000.0, axes_dims=[8, 4, 4], axes_lens=[512, 32, 32],
+    )  # fmt: skip
+    with torch.no_grad():  # left uninitialised by the model itself
+        transformer.x_pad_token.fill_(1.0)
+        transformer.cap_pad_token.fill_(1.0)
+    pipe = diffusers.ZImagePipeline(
+        transformer=transformer, vae=vae(16, scaling_factor=0.3611, shift_factor=0.1159), scheduler=_flow(shift=3.0),
+        text_encoder=qwen3(transformers.Qwen3Model), tokenizer=byte_tokenizer(512),
+    )  # fmt: skip
+    return Tiny(pipe, dict(guidance_scale=0.0, max_sequence_length=96, **_SIZE), (2, 16, 16, 16))
+
+
+@_register
+def qwen_image() -> Tiny:
+    """Qwen-Image: packed latents, a video autoencoder, guidance by the name of true_cfg_scale."""
+    transformer = seeded(
+        diffusers.QwenImageTransformer2DModel, patch_size=2, in_channels=16, out_channels=4, num_layers=2,
+        attention_head_dim=16, num_attention_heads=3, joint_attention_dim=16, axes_dims_rope=(8, 4, 4),
+    )  # fmt: skip
+    scheduler = _flow(
+        use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
+    )
+    pipe = diffusers.QwenImagePipeline(
+        transformer=transformer, vae=qwen_image_vae(), scheduler=scheduler, text_encoder=qwen_vl(),
+        tokenizer=byte_tokenizer(1024),
+    )  # fmt: skip
+    return Tiny(pipe, dict(true_cfg_scale=1.0, max_sequence_length=512, **_SIZE), (2, 16, 16))
