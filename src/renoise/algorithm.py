@@ -1,0 +1,205 @@
+"""ReNoise: iterative noising of a real image (arXiv 2403.14602), written once for every sampler, model and device.
+
+A sampler step reads x_s = a x_t + b out(x_t) + c z (step.py). Inversion looks for the x_t that would have given x_s:
+
+    z^(0) = x_s;   z^(k) = (x_s − b out(z^(k−1)) − c z) / a,   k = 1 … K + 1;   x_t = Σ_k w_k z^(k)
+
+so K = 0 is plain DDIM inversion. The functions here are generators, *programs*: they yield `(latent, step number)` where the
+network is to be evaluated and are sent its output. They know no model, prompt, device or library; a driver answers them (`run` below
+for a plain function, pipelines/driver.py for any diffusers pipeline). Latents are (B, ...); each image is decided by itself.
+"""
+
+import math
+import random
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from renoise import regularize
+from renoise.schedule import Level
+from renoise.settings import ReNoise
+from renoise.step import Step
+
+Result = TypeVar("Result")
+Program = Generator[tuple[Tensor, int], Tensor, Result]
+
+PATIENCE, PROGRESS = 5, 0.9  # an image stalls if this many iterations do not bring its residual below 0.9 of the best
+
+
+@dataclass(frozen=True)
+class Solution:
+    """One solved step: `x_t` (B, ...), ε̂ at the last evaluation, and per image (B,) what it took."""
+
+    x_t: Tensor
+    epsilon: Tensor
+    residual: Tensor
+    iterations: Tensor
+    diverged: Tensor
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """An inversion: x_T (B, ...), the noises (m, B, ...) of its stochastic steps or None, and a record per step, noisiest first.
+
+    residuals    (n, B) the smallest ‖z^(k) − z^(k−1)‖/√numel reached
+    iterations   (n, B) network evaluations that the image itself needed in the fixed point
+    diverged     (n, B) True where an iterate was not finite or ended worse than it began, and the best finite one was taken
+    calls        (n,) evaluations of the whole batch, references and corrections included
+    """
+
+    x_T: Tensor
+    noises: Tensor | None
+    residuals: Tensor
+    iterations: Tensor
+    diverged: Tensor
+    calls: Tensor
+
+
+def run(program: Program[Result], steps: Sequence[Step], predict: Callable[[Tensor, Level], Tensor]) -> Result:
+    """Answer a program with a plain function: predict(x_t, level) -> out."""
+    with torch.no_grad():
+        try:
+            x, i = next(program)
+            while True:
+                x, i = program.send(predict(x, steps[i].t))
+        except StopIteration as end:
+            return end.value
+
+
+def generate(steps: Sequence[Step], x_T: Tensor, noises: Tensor | None = None, start: int = 0) -> Program[Tensor]:
+    """Denoise x_T (B, ...) from step number `start` on, with the given noises of its stochastic steps -> x_0."""
+    x = x_T
+    for i in range(start, len(steps)):
+        out = yield x, i
+        x = steps[i].denoise(x, out.to(x.dtype), noises[i - start] if noises is not None and steps[i].stochastic else None)
+    return x
+
+
+def invert(
+    steps: Sequence[Step],
+    x_0: Tensor,
+    settings: ReNoise,
+    *,
+    noises: Tensor | None = None,
+    references: Tensor | None = None,
+    start: int = 0,
+    seed: int = 0,
+    aspect: float = 1.0,
+) -> Program[Trajectory]:
+    """The noise of which the sampler would draw x_0 (B, ...): solve and correct every step, from the clean end up to `start`.
+
+    `noises` (m, B, ...), noisiest first, are those of the m stochastic steps; `references` (n, B, ...) the fresh noise of the KL
+    references; `seed` decides the random shifts of the pair loss; `aspect` is height / width. ValueError for settings that
+    these steps leave without effect.
+    """
+    if settings.correction > 0 and not any(step.stochastic for step in steps[start:]):
+        raise ValueError("correction needs a stochastic sampler (ancestral Euler, LCM, DDPM): set it to 0 for this one")
+    x, epsilon, corrected, record = x_0, None, [], []
+    for i in reversed(range(start, len(steps))):
+        step, calls, reference = steps[i], 0, None
+        z = noises[i - start] if noises is not None and step.stochastic else None
+        if settings.lambda_kl > 0:
+            if references is None:
+                raise ValueError("the patch-KL loss needs the noise of its references")
+            noised = step.t.alpha * x_0 + step.t.sigma * references[i - start]
+            reference = step.epsilon(noised, (yield noised, i).to(x.dtype))
+            calls += 1
+        guess = step.carry(x, epsilon, z) if settings.first_guess == "epsilon" and epsilon is not None else x
+        solution, tries = yield from solve(step, i, x, guess, z, settings, reference, seed, aspect)
+        calls, epsilon = calls + tries, solution.epsilon
+        if z is not None:
+            if settings.correction > 0:
+                out = (yield solution.x_t, i).to(x.dtype)
+                z = correct(step, solution.x_t, x, out, z, settings.correction)
+                epsilon, calls = step.epsilon(solution.x_t, out), calls + 1
+            corrected.append(z)
+        x = solution.x_t
+        record.append((solution.residual, solution.iterations, solution.diverged, torch.tensor(calls)))
+    residuals, iterations, diverged, calls = (torch.stack(column[::-1]) for column in zip(*record, strict=True))
+    return Trajectory(x, torch.stack(corrected[::-1]) if corrected else None, residuals, iterations, diverged, calls)
+
+
+def solve(
+    step: Step,
+    i: int,
+    x_s: Tensor,
+    guess: Tensor,
+    z: Tensor | None,
+    settings: ReNoise,
+    reference: Tensor | None = None,
+    seed: int = 0,
+    aspect: float = 1.0,
+) -> Program[tuple[Solution, int]]:
+    """The fixed point of one inversion step, from `guess` = z^(0), and the evaluations it took. All latents (B, ...)."""
+    weights, images = settings.weights(step.t.time), torch.ones(len(x_s), device=x_s.device)
+    x, x_t, epsilon, best = guess, torch.zeros_like(x_s), torch.zeros_like(x_s), x_s
+    active, spent, iterations, stale = images > 0, 0 * images, 0 * images, 0 * images  # per image; spent: weight given so far
+    first, residual, mark = images * math.inf, images * math.inf, images * math.inf
+    settled, diverged = images < 0, images < 0
+    white = images > 0 if not settings.regularized or step.t.alpha == 0 else images < 0  # no edit loss is owed any more
+    last_x = last_new = None
+    for k, weight in enumerate(weights, start=1):
+        out = (yield x, i).to(x.dtype)
+        seen = step.epsilon(x, out)
+        due = active & (settled | (weight > 0))
+        if settings.regularized and step.t.alpha > 0 and due.any():
+            rolls, pair, kl = random.Random(f"{seed}/{i}/{k}"), settings.lambda_pair, settings.lambda_kl
+            moved = regularize.whiten(seen, reference, pair=pair, kl=kl, rolls=rolls, aspect=aspect)
+            out, white = torch.where(_wide(due, x), step.output(x, moved), out), white | due
+        new = step.renoise(x_s, out, z)
+
+        change = _rms(new - x)
+        finite = change.isfinite()
+        iterations = iterations + active
+        first = torch.where(first.isinf(), change, first)
+        better = active & finite & (change < residual)
+        best, residual = torch.where(_wide(better, x), new, best), torch.where(better, change, residual)
+        settled = settled | (active & (change < settings.tolerance))
+        progress = change < PROGRESS * mark  # rounding ends it above a tight tolerance in half precision
+        mark, stale = torch.where(progress, change, mark), torch.where(progress, 0, stale + 1)
+
+        stalled = (stale >= PATIENCE) & (settings.tolerance > 0)
+        done = active & ((settled & white) | stalled | ~finite | (k == len(weights)))
+        share = torch.where(done, 1 - spent, weight) * (active & finite)
+        x_t = torch.where(_wide(share > 0, x), x_t + _wide(share, x) * new, x_t)
+        epsilon = torch.where(_wide(active & finite, x), seen, epsilon)
+        astray = done & (~finite | (change > first))
+        x_t = torch.where(_wide(astray | (stalled & done & ~settled), x), best, x_t)
+        spent, diverged, active = spent + share, diverged | astray, active & ~done
+        if not active.any():
+            break
+        following = _anderson(x, new, last_x, last_new) if settings.anderson else new
+        last_x, last_new = x, new
+        x = torch.where(_wide(active, x), following, x)
+    return Solution(x_t, epsilon, residual, iterations.long(), diverged), k
+
+
+def correct(step: Step, x_t: Tensor, x_s: Tensor, out: Tensor, z: Tensor, length: float) -> Tensor:
+    """Noise correction: z moved towards the noise that makes the step exact, by at most length · √numel (section 3.5)."""
+    move = step.noise(x_t, x_s, out) - z
+    scale = (length / _rms(move).clamp_min(torch.finfo(z.dtype).tiny)).clamp_max(1.0)
+    return torch.where(_wide(torch.isfinite(scale), z), z + _wide(scale, z) * move, z)
+
+
+def _anderson(x: Tensor, new: Tensor, last_x: Tensor | None, last_new: Tensor | None) -> Tensor:
+    """The next iterate by Anderson acceleration with one previous pair (m = 1); θ is kept in ±1 so that no leap leaves the scene."""
+    if last_x is None or last_new is None:
+        return new
+    f, difference = new - x, (new - x) - (last_new - last_x)
+    dims = tuple(range(1, x.ndim))
+    theta = (f * difference).sum(dims) / difference.square().sum(dims).clamp_min(torch.finfo(x.dtype).tiny)
+    theta = torch.nan_to_num(theta).clamp(-1, 1)
+    return new - _wide(theta, x) * (new - last_new)
+
+
+def _rms(x: Tensor) -> Tensor:
+    """‖x‖/√numel of each image: (B, ...) -> (B,)."""
+    return x.flatten(1).square().mean(1).sqrt()
+
+
+def _wide(value: Tensor, like: Tensor) -> Tensor:
+    """A value per image, (B,) -> (B, 1, ...), to be broadcast over latents like `like`."""
+    return value.reshape(-1, *(1,) * (like.ndim - 1))

@@ -1,0 +1,178 @@
+"""The result of an inversion, and its file: one .safetensors whose header holds one JSON string, `renoise`.
+
+Two tensors: `latents` (x_T) and, for stochastic samplers, `noises`. Everything else that a reconstruction on another machine
+needs is in the record. A file loads without the model, and nothing in it is executed.
+"""
+
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+FORMAT_VERSION = 1
+LARGEST_HEADER = 16 * 2**20  # bytes of JSON that a file may ask us to read
+
+
+@dataclass(frozen=True)
+class Record:
+    """How an inversion was made: plain JSON values. Lists run over the images of the batch.
+
+    levels      [[alpha, sigma, timestep], …] noisiest first, the last is the clean end; `start` is the first one that was used
+    call        extra arguments of the pipeline; `needs` names those that are no JSON and must be given again
+    metrics     residuals, iterations, diverged: per step and image, noisiest first; evaluations: network evaluations per image;
+                seconds; psnr and ceiling_psnr: dB per image, if measured; std: standard deviation of x_T per image; warnings
+    """
+
+    model: str
+    revision: str | None
+    pipeline: str
+    sampler: str
+    prediction: str
+    levels: list[list[float]]
+    start: int
+    prompt: list[str]
+    negative_prompt: list[str] | None
+    height: int
+    width: int
+    seed: int
+    strength: float
+    num_inference_steps: int
+    guidance_scale: float | None
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    call: dict[str, Any] = field(default_factory=dict)
+    needs: list[str] = field(default_factory=list)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """Latents x_T (B, ...), the noises (m, B, ...) of the m stochastic steps or None, both float32, and the record of their making."""
+
+    latents: Tensor
+    noises: Tensor | None
+    record: Record
+
+    @property
+    def prompt(self) -> list[str]:
+        return self.record.prompt
+
+    @property
+    def psnr(self) -> list[float] | None:
+        """Of the reconstruction against the photograph, in dB, per image; None if it was not measured."""
+        return self.record.metrics.get("psnr")
+
+    @property
+    def ceiling_psnr(self) -> list[float] | None:
+        """Of the autoencoder alone, in dB, per image: no reconstruction can be closer."""
+        return self.record.metrics.get("ceiling_psnr")
+
+    @property
+    def evaluations(self) -> float:
+        """Network evaluations per image that the inversion took; guidance doubles them."""
+        return self.record.metrics["evaluations"]
+
+    @property
+    def residuals(self) -> list[list[float]]:
+        """‖z^(k) − z^(k−1)‖/√numel reached, per step (noisiest first) and image."""
+        return self.record.metrics["residuals"]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a user should know before trusting it."""
+        return self.record.metrics.get("warnings", [])
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def __getitem__(self, i: int) -> "Inversion":
+        """One image of the batch, as a batch of one."""
+        i = range(len(self))[i]
+        record, metrics = self.record, dict(self.record.metrics)
+        for name in ("residuals", "iterations", "diverged"):
+            metrics[name] = [[step[i]] for step in metrics[name]]
+        for name in ("psnr", "ceiling_psnr", "std"):
+            if metrics.get(name) is not None:
+                metrics[name] = [metrics[name][i]]
+        negative = record.negative_prompt and [record.negative_prompt[i]]
+        record = replace(record, prompt=[record.prompt[i]], negative_prompt=negative, metrics=metrics)
+        return Inversion(self.latents[i : i + 1], None if self.noises is None else self.noises[:, i : i + 1], record)
+
+    def save(self, path: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> Path:
+        """Write the file, whole or not at all; `dtype` float16 halves its size. OSError if it cannot be written."""
+        path = Path(path)
+        tensors = {"latents": self.latents, "noises": self.noises}
+        tensors = {name: x.detach().to("cpu", dtype).contiguous() for name, x in tensors.items() if x is not None}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        try:
+            # one key: with several, their order and so the bytes would differ from run to run
+            save_file(tensors, temporary, {"renoise": json.dumps(asdict(self.record), sort_keys=True)})
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except SafetensorError as error:
+            raise OSError(f"cannot write {path}: {error}") from None
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+        return path
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Inversion":
+        """Read a file, without its model. FileNotFoundError; ValueError for a foreign, damaged or newer file."""
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"no such file: {path}")
+        with path.open("rb") as file:
+            if int.from_bytes(file.read(8), "little") > LARGEST_HEADER:
+                raise ValueError(f"{path} is no inversion of renoise, or damaged: it claims an absurd header")
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = (file.metadata() or {}).get("renoise")
+                if header is None:
+                    raise ValueError(f"{path} is a .safetensors file, but no inversion of renoise")
+                record = _record(path, header)
+                names = set(file.keys())
+                if not {"latents"} <= names <= {"latents", "noises"}:
+                    raise ValueError(f"{path} is damaged: it holds {sorted(names)} instead of latents and noises")
+                latents, noises = file.get_tensor("latents"), file.get_tensor("noises") if "noises" in names else None
+        except (SafetensorError, OverflowError) as error:
+            raise ValueError(f"{path} is no inversion of renoise, or damaged: {error}") from None
+        _check(path, latents, noises, record)
+        return cls(latents.float(), None if noises is None else noises.float(), record)
+
+
+def _record(path: Path, header: str) -> Record:
+    try:
+        values = json.loads(header)
+        version = values["format_version"]
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise ValueError(f"{path} was written by a newer renoise (format {version}, this one reads {FORMAT_VERSION}): update renoise")
+        known = {f.name for f in fields(Record)}
+        record = Record(**{name: value for name, value in values.items() if name in known})
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: its record cannot be read ({error})") from None
+    return record
+
+
+def _check(path: Path, latents: Tensor, noises: Tensor | None, record: Record) -> None:
+    """ValueError unless tensors and record fit together."""
+    used = len(record.levels) - 1 - record.start
+    if not (
+        latents.is_floating_point()
+        and 3 <= latents.ndim <= 5
+        and len(latents) == len(record.prompt)
+        and 0 <= record.start < len(record.levels) - 1
+        and (noises is None or (noises.shape[1:] == latents.shape and len(noises) <= used))
+    ):
+        raise ValueError(f"{path} is damaged: its tensors do not fit its record")
+    if not torch.isfinite(latents).all():
+        raise ValueError(f"{path} holds latents that are not finite")

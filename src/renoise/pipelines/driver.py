@@ -1,0 +1,251 @@
+"""Runs a program (algorithm.py) inside a diffusers pipeline's own `__call__`: any text-to-image pipeline, no code per family.
+
+A shallow copy of the pipeline carries a scheduler of ours. The pipeline encodes prompts, guides, applies LoRAs and ControlNets and
+offloads as its owner set it up; whenever it calls `scheduler.step(out, t, x)`, `out` goes to the program, and the next latent that the
+program asks about is returned as if it were the next x. `scheduler.timesteps` lasts for as long as the program asks. The owner's
+pipeline and scheduler are never written to; latents stay float32 here and are cast where the network begins.
+"""
+
+import builtins
+import copy
+import functools
+import inspect
+import threading
+import types
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from renoise.algorithm import Program
+from renoise.pipelines import schedulers
+from renoise.pipelines.schedulers import Reading
+
+Result = TypeVar("Result")
+DENOISERS = ("unet", "transformer", "transformer_2", "prior", "decoder")  # the names diffusers gives its networks
+
+
+@dataclass(frozen=True)
+class Run(Generic[Result]):
+    """What came of a program: its result, the pipeline's own output, the reading of its scheduler, network evaluations per image."""
+
+    result: Result
+    output: Any
+    reading: Reading
+    evaluations: float
+
+
+def drive(
+    pipe: Any,
+    program: Callable[[Reading], Program[Result]],
+    shape: tuple[int, ...],
+    call: dict[str, Any],
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> Run[Result]:
+    """Run `program(reading)` over latents of `shape` (B, ...) inside pipe(**call).
+
+    `progress` is called with the number of evaluations made so far. ValueError for a pipeline that cannot be driven or latents of
+    another shape than it wants; RuntimeError if something else changed the latents or stopped the loop.
+    """
+    _refuse_caches(pipe)
+    session = _Session(program, progress)
+    driven = copy.copy(pipe)
+    # straight into __dict__: a pipeline's own __setattr__ would register the scheduler in its config
+    vars(driven)["scheduler"] = _Scheduler(pipe.scheduler, session)
+    vars(driven)["prepare_latents"] = _prepare_latents(pipe, driven, session, shape)
+    vars(driven)["maybe_free_model_hooks"] = pipe.maybe_free_model_hooks  # offload hooks belong to the owner's pipeline
+    vars(driven)["_progress_bar_config"] = {"disable": True}
+    # Z-Image writes into the caller's prompt list
+    call = {name: list(value) if isinstance(value, list) else value for name, value in call.items()}
+    with ExitStack() as stack:
+        rows = _count_rows(pipe, stack)
+        stack.enter_context(torch.no_grad())
+        output = _loop_of(pipe)(driven, **call)
+    session.finish(interrupted=getattr(driven, "_interrupt", False))
+    assert session.reading is not None
+    return Run(session.result, output, session.reading, (rows[0] or session.asked * shape[0]) / shape[0])
+
+
+class _Session(Generic[Result]):
+    """The conversation between one program and one pipeline loop."""
+
+    def __init__(self, program: Callable[[Reading], Program[Result]], progress: Callable[[int], None] | None) -> None:
+        self.program_of, self.progress = program, progress
+        self.program: Program[Result] | None = None
+        self.reading: Reading | None = None
+        self.buffer: Tensor | None = None  # the latents that the pipeline holds when its loop begins
+        self.handed: tuple[Tensor, int, Tensor] | None = None  # the tensor given out, its version, its values
+        self.index, self.asked, self.answered, self.done = 0, 0, 0, False
+        self.result: Any = None
+
+    def timesteps(self, grid: Tensor) -> Iterator[Tensor]:
+        """The pipeline's loop: the timestep of each question, until the program has its result."""
+        if self.buffer is None or self.reading is None:
+            raise ValueError("this pipeline began its loop without prepare_latents and set_timesteps: it cannot be driven")
+        if len(grid) != len(self.reading.timesteps):
+            raise ValueError("only the whole schedule can be inverted: leave out denoising_start, denoising_end and the like")
+        self.program = self.program_of(self.reading)
+        self._advance(None)
+        x, _, _ = self._hand_out(self.buffer.dtype)
+        self.buffer.copy_(x)
+        self.handed = (self.buffer, self.buffer._version, x)
+        while not self.done:
+            if self.asked > self.answered:
+                return  # the loop asked on without stepping: interrupted, as finish() will say
+            self.asked += 1
+            yield self.reading.timesteps[self.reading.keep[self.index]]
+
+    def step(self, out: Tensor, sample: Tensor) -> Tensor:
+        """Answer the question with the network's output -> the next latent, in `sample`'s dtype."""
+        assert self.handed is not None
+        given, version, values = self.handed
+        if (sample is not given or sample._version != version) and not torch.equal(sample.to(values.dtype), values):
+            raise RuntimeError("something changed the latents between two steps (a callback, an argument of the pipeline?): leave it out")
+        self.answered += 1
+        if self.progress is not None:
+            self.progress(self.answered)
+        self._advance(out)
+        self.handed = self._hand_out(sample.dtype)
+        return self.handed[0]
+
+    def finish(self, interrupted: bool) -> None:
+        """RuntimeError unless the program has come to its end."""
+        if not self.done:
+            why = "a callback interrupted it" if interrupted else "the pipeline left its loop early"
+            raise RuntimeError(f"stopped after {self.answered} network evaluations: {why}")
+
+    def _advance(self, out: Tensor | None) -> None:
+        assert self.program is not None and self.buffer is not None
+        try:
+            asked, self.index = next(self.program) if out is None else self.program.send(out)
+        except StopIteration as end:
+            self.result, self.done = end.value, True
+            asked = end.value if isinstance(end.value, Tensor) else self.buffer
+        self.x = asked
+
+    def _hand_out(self, dtype: torch.dtype) -> tuple[Tensor, int, Tensor]:
+        x = self.x.to(dtype)
+        return x, x._version, x.clone()
+
+
+class _Timesteps(torch.Tensor):
+    """The host's n timesteps, a real tensor to all who look; iterating over it follows the program."""
+
+    session: "_Session[Any]"
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = super().__torch_function__(func, types, args, kwargs or {})
+        if isinstance(result, _Timesteps) and not hasattr(result, "session"):
+            result.session = next(a.session for a in args if isinstance(a, _Timesteps))
+        return result
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return self.session.timesteps(self.as_subclass(torch.Tensor))
+
+
+class _Stepped(NamedTuple):
+    prev_sample: Tensor
+    pred_original_sample: Tensor
+
+
+class _Scheduler:
+    """Stands where the pipeline looks for its scheduler; `host` is a private copy that is read and never stepped."""
+
+    order = 1
+    init_noise_sigma = 1.0  # our latents have unit variance
+
+    def __init__(self, scheduler: Any, session: _Session[Any]) -> None:
+        host = copy.deepcopy(scheduler)
+        self.host, self.session = host, session
+
+        @functools.wraps(host.set_timesteps)  # pipelines look at its signature before they pass sigmas, timesteps or mu
+        def set_timesteps(*args: Any, **kwargs: Any) -> None:
+            host.set_timesteps(*args, **kwargs)
+            session.reading = schedulers.read(host)
+            self.timesteps = torch.as_tensor(session.reading.timesteps).as_subclass(_Timesteps)
+            self.timesteps.session = session
+
+        self.set_timesteps = set_timesteps
+
+    @property
+    def __class__(self) -> type:  # some pipelines ask isinstance(self.scheduler, …)
+        return type(self.host)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "host":
+            raise AttributeError(name)
+        return getattr(self.host, name)
+
+    def scale_model_input(self, sample: Tensor, *_: Any, **__: Any) -> Tensor:
+        return sample
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        pass
+
+    def step(self, model_output: Tensor, timestep: Any, sample: Tensor, *_: Any, return_dict: bool = True, **__: Any) -> _Stepped:
+        x = self.session.step(model_output, sample)
+        return _Stepped(x, x)
+
+
+def _prepare_latents(pipe: Any, driven: Any, session: _Session[Any], shape: tuple[int, ...]) -> Callable[..., Any]:
+    """The pipeline's own prepare_latents, whose latents become the session's buffer (filled when the loop begins)."""
+    original = getattr(type(pipe), "prepare_latents", None)
+    if original is None:
+        raise ValueError(f"{type(pipe).__name__} prepares its latents in its own way: it cannot be driven")
+
+    @functools.wraps(original)
+    def prepare_latents(*args: Any, **kwargs: Any) -> Any:
+        prepared = original(driven, *args, **kwargs)
+        latents = prepared[0] if isinstance(prepared, tuple) else prepared
+        if tuple(latents.shape) != shape:
+            raise ValueError(f"the pipeline wants latents of shape {tuple(latents.shape)}, these have {shape}: check size and number of prompts")
+        session.buffer = latents = latents.clone()
+        return (latents, *prepared[1:]) if isinstance(prepared, tuple) else latents
+
+    return prepare_latents
+
+
+def _loop_of(pipe: Any) -> Callable[..., Any]:
+    """A private copy of the pipeline's `__call__` in which enumerate(timesteps) counts steps, not evaluations.
+
+    Guidance windows, ControlNet keep lists and the like are indexed by it.
+    """
+    function = inspect.unwrap(type(pipe).__call__)
+
+    def enumerate(iterable: Any, start: int = 0) -> Iterator[tuple[int, Any]]:
+        if not isinstance(iterable, _Timesteps):
+            return builtins.enumerate(iterable, start)
+        session = iterable.session
+        return ((start + session.reading.keep[session.index], t) for t in iterable)  # type: ignore[union-attr]
+
+    namespace = {**function.__globals__, "enumerate": enumerate}
+    loop = types.FunctionType(function.__code__, namespace, function.__name__, function.__defaults__, function.__closure__)
+    loop.__kwdefaults__ = function.__kwdefaults__
+    return loop
+
+
+def _count_rows(pipe: Any, stack: ExitStack) -> list[int]:
+    """Count the rows that this thread sends through the pipeline's networks until `stack` closes; guidance doubles them."""
+    rows, thread = [0], threading.get_ident()
+
+    def count(module: Any, args: tuple, kwargs: dict) -> None:
+        if threading.get_ident() == thread:
+            batch = args[0] if args else kwargs.get("hidden_states", kwargs.get("sample", kwargs.get("x")))
+            rows[0] += len(batch) if batch is not None else 0
+
+    for name in DENOISERS:
+        if isinstance(module := getattr(pipe, name, None), torch.nn.Module):
+            stack.callback(module.register_forward_pre_hook(count, with_kwargs=True).remove)
+    return rows
+
+
+def _refuse_caches(pipe: Any) -> None:
+    """ValueError if a network reuses answers of earlier calls: asked again at its own last answer, it would not look."""
+    for name in DENOISERS:
+        if getattr(getattr(pipe, name, None), "is_cache_enabled", False):
+            raise ValueError(f"pipe.{name} caches its features from call to call: call pipe.{name}.disable_cache() first")

@@ -1,0 +1,89 @@
+"""Pictures → latents, as a pipeline's own decoding undoes them:  x_0 = (mode of the posterior − shift) · scaling / std.
+
+The shapes and factors come from the autoencoder's config and the pipeline's own packing methods, so a new family of a known kind
+needs nothing here. The way back is the pipeline's own decoding (driver.py).
+"""
+
+from contextlib import contextmanager
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def encode(pipe: Any, pictures: Tensor) -> Tensor:
+    """Latents x_0 (B, ...) in float32, in the layout that the pipeline's loop runs on, of pictures (B, 3, H, W) in [0, 1].
+
+    ValueError for a pipeline whose latents are not known how to make: pass `latents=` then.
+    """
+    vae = getattr(pipe, "vae", None)
+    if vae is None or not hasattr(vae, "encode"):
+        raise ValueError(f"{type(pipe).__name__} has no autoencoder (vae) to encode a picture with: pass latents= instead")
+    with torch.no_grad(), _safe_dtype(vae) as dtype:
+        x = (pictures * 2 - 1).to(pipe._execution_device, dtype)
+        video = next(p.ndim for p in vae.parameters() if p.ndim >= 4) == 5
+        encoded = vae.encode(x.unsqueeze(2) if video else x)
+        z = _mode(encoded).float()
+    return _pack(pipe, _normalise(vae.config, z))
+
+
+def default_size(pipe: Any) -> tuple[int, int]:
+    """The (height, width) that the pipeline itself would draw. ValueError if it does not say."""
+    network = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
+    cells = getattr(pipe, "default_sample_size", None) or getattr(getattr(network, "config", None), "sample_size", None)
+    factor = getattr(pipe, "vae_scale_factor", None)
+    if not cells or not factor:
+        raise ValueError(f"{type(pipe).__name__} has no default size: pass height= and width=")
+    height, width = (cells, cells) if isinstance(cells, int) else tuple(cells)[-2:]
+    return height * factor, width * factor
+
+
+def _mode(encoded: Any) -> Tensor:
+    """The posterior's mode: KL autoencoders have a distribution, AutoencoderTiny `latents`, AutoencoderDC `latent`."""
+    if hasattr(encoded, "latent_dist"):
+        return encoded.latent_dist.mode()
+    for name in ("latents", "latent"):
+        if hasattr(encoded, name):
+            return getattr(encoded, name)
+    raise ValueError(f"no latents in the autoencoder's {type(encoded).__name__}: pass latents= instead")
+
+
+def _normalise(config: Any, z: Tensor) -> Tensor:
+    """(z − mean − shift) · scaling / std, for whichever of these the autoencoder's config has."""
+
+    def channels(name: str, default: float) -> Tensor:
+        values = getattr(config, name, None)
+        values = torch.as_tensor(default if values is None else values, dtype=z.dtype, device=z.device)
+        return values.reshape(1, -1, *(1,) * (z.ndim - 2))
+
+    scaling = getattr(config, "scaling_factor", None)
+    shift = getattr(config, "shift_factor", None) or 0.0
+    return (z - channels("latents_mean", 0.0) - shift) * (1.0 if scaling is None else scaling) / channels("latents_std", 1.0)
+
+
+def _pack(pipe: Any, z: Tensor) -> Tensor:
+    """Latents as the pipeline packs them for its loop."""
+    batch, channels, height, width = z.shape[0], z.shape[1], z.shape[-2], z.shape[-1]
+    if hasattr(pipe, "_patchify_latents"):  # FLUX.2: 2x2 patches into channels, normalised there, then a sequence
+        norm = pipe.vae.bn
+        z = pipe._patchify_latents(z)
+        mean, variance = (v.float().reshape(1, -1, 1, 1).to(z.device) for v in (norm.running_mean, norm.running_var))
+        return pipe._pack_latents((z - mean) / torch.sqrt(variance + pipe.vae.config.batch_norm_eps))
+    if hasattr(pipe, "_pack_latents"):  # FLUX, Qwen-Image: a sequence of 2x2 patches
+        return pipe._pack_latents(z, batch, channels, height, width)
+    return z
+
+
+@contextmanager
+def _safe_dtype(vae: Any) -> Iterator[torch.dtype]:
+    """The dtype to encode in: float32 for autoencoders that overflow in float16 (SDXL), which are put back afterwards."""
+    dtype = next(vae.parameters()).dtype
+    if dtype != torch.float16 or not getattr(vae.config, "force_upcast", False):
+        yield dtype
+        return
+    vae.to(torch.float32)
+    try:
+        yield torch.float32
+    finally:
+        vae.to(dtype)

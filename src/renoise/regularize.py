@@ -1,0 +1,100 @@
+"""Edit losses: keep the predicted noise white, so that the inverted latent stays editable (ReNoise, section 3.4).
+
+    L_pair     = Σ over pyramid levels, rows and columns of  mean(n · roll(n, s))²         pix2pix-zero, arXiv 2302.03027, eq. 2
+    L_patchKL  = Σ over 4x4 patches of  KL(N(μ, v) ‖ N(μ', v'))                            ReNoise, eq. 8
+
+n is the predicted noise ε̂, (μ, v) its mean and variance in a patch and (μ', v') those of the reference, ε̂ at the clean latent
+noised to the same level. Both gradients are closed forms and computed for a whole batch in float32: no autograd graph is kept.
+"""
+
+import math
+import random
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate
+
+STEPS, ROLLS = 4, 5  # gradient steps, and random rolls averaged in each (released settings of the paper)
+PATCH = 4
+COARSEST = 8  # the pyramid ends at this many pixels
+VARIANCE_FLOOR = 1e-2  # white noise in 16 pixels stays far above; a flat patch would divide by zero
+
+
+def whiten(
+    epsilon: Tensor, reference: Tensor | None, *, pair: float, kl: float, rolls: random.Random, aspect: float = 1.0
+) -> Tensor:
+    """Predicted noise `epsilon` (B, ...), moved by gradient steps on  pair · L_pair + kl · L_patchKL.
+
+    `reference` (same shape) is needed for kl > 0. `rolls` draws the random shifts. `aspect` is height / width of the picture, by
+    which token sequences (B, tokens, channels) are read as maps. Returns the shape and dtype of `epsilon`.
+    """
+    n = maps(epsilon, aspect).float()
+    target = maps(reference, aspect).float() if reference is not None else None
+    for _ in range(STEPS):
+        if kl > 0:
+            if target is None:
+                raise ValueError("the patch-KL loss needs a reference prediction")
+            n = n - kl * patch_kl_gradient(n, target)
+        if pair > 0:
+            n = n - pair * sum(pair_gradient(n, rolls) for _ in range(ROLLS)) / ROLLS
+    return _unmap(n, epsilon.shape).to(epsilon.dtype)
+
+
+def pair_gradient(n: Tensor, rolls: random.Random) -> Tensor:
+    """dL_pair / dn of maps (B, C, H, W), at one random shift per direction and pyramid level; each image by itself."""
+    gradient = torch.zeros_like(n)
+    for dim in (-2, -1):
+        if n.shape[dim] < 2:
+            continue
+        shift = rolls.randint(1, max(1, n.shape[dim] // 2))
+        ahead, behind = n.roll(shift, dim), n.roll(-shift, dim)
+        correlation = (n * ahead).mean((-2, -1), keepdim=True)
+        gradient += 2 * correlation * (ahead + behind) / (n.shape[-2] * n.shape[-1])
+    if min(n.shape[-2:]) > COARSEST:
+        height, width = (size // 2 * 2 for size in n.shape[-2:])
+        coarse = pair_gradient(avg_pool2d(n, 2), rolls)
+        gradient[..., :height, :width] += interpolate(coarse, scale_factor=2.0, mode="nearest") / 4
+    return gradient
+
+
+def patch_kl_gradient(n: Tensor, reference: Tensor) -> Tensor:
+    """dL_patchKL / dn of maps (B, C, H, W); patches at the lower and right rim may be smaller."""
+    mean, variance = _moments(n)
+    mean_r, variance_r = _moments(reference)
+    size = avg_pool2d(torch.ones_like(n[:1, :1]), PATCH, ceil_mode=True, divisor_override=1)
+    pull = (1 / variance_r - 1 / variance) * (n - mean) + (mean - mean_r) / variance_r
+    return pull / _spread(size, n)
+
+
+def maps(x: Tensor, aspect: float = 1.0) -> Tensor:
+    """Latents of any layout as maps (B, C, H, W): maps, videos of one frame (B, C, 1, H, W), or token sequences (B, H·W, C).
+
+    ValueError if a sequence's length is not a grid of that aspect.
+    """
+    if x.ndim == 4:
+        return x
+    if x.ndim == 5:
+        return x.flatten(1, 2)
+    if x.ndim != 3:
+        raise ValueError(f"cannot read latents of shape {tuple(x.shape)} as maps: set lambda_pair and lambda_kl to 0")
+    height = round(math.sqrt(x.shape[1] * aspect))
+    if height < 1 or x.shape[1] % height:
+        raise ValueError(f"{x.shape[1]} tokens are no grid of aspect {aspect:.3f}: set lambda_pair and lambda_kl to 0")
+    return x.transpose(1, 2).unflatten(2, (height, -1))
+
+
+def _unmap(n: Tensor, shape: torch.Size) -> Tensor:
+    return n.flatten(2).transpose(1, 2) if len(shape) == 3 else n.reshape(shape)
+
+
+def _moments(n: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and floored variance of every pixel's patch, as maps of n's size."""
+    mean = avg_pool2d(n, PATCH, ceil_mode=True)
+    variance = avg_pool2d(n * n, PATCH, ceil_mode=True) - mean * mean
+    return _spread(mean, n), _spread(variance.clamp_min(VARIANCE_FLOOR), n)
+
+
+def _spread(patches: Tensor, like: Tensor) -> Tensor:
+    """A value per patch, as a value per pixel."""
+    spread = patches.repeat_interleave(PATCH, -2).repeat_interleave(PATCH, -1)
+    return spread[..., : like.shape[-2], : like.shape[-1]]

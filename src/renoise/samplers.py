@@ -1,0 +1,63 @@
+"""Samplers: what one step makes of (x̂_0, ε̂) and fresh noise z,  x_s = A x̂_0 + B ε̂ + C z.
+
+    DDIM(η)   A = α_s                      B = sqrt(σ_s² − C²)     C = η σ_s sqrt(1 − (α_t σ_s / α_s σ_t)²)
+    LCM       A = α_s (keep + skip α_t)    B = α_s skip σ_t        C = σ_s
+
+DDIM (arXiv 2010.02502, eq. 12 and 16): η = 0 is DDIM, Euler and flow-matching Euler; η = 1 is DDPM and ancestral Euler.
+LCM (arXiv 2310.04378, appendix C; consistency models, arXiv 2303.01469): with u = scaling · time, skip = d²/(u² + d²) and
+keep = u/sqrt(u² + d²), d the data's standard deviation; scaling = inf (skip 0, keep 1) is stochastic flow sampling.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from renoise.schedule import Level
+
+
+class Mix(NamedTuple):
+    """x_s = A x̂_0 + B ε̂ + C z."""
+
+    A: float
+    B: float
+    C: float
+
+
+class Sampler(Protocol):
+    """Anything that mixes x̂_0, ε̂ and fresh noise into the next latent."""
+
+    def mix(self, t: Level, s: Level) -> Mix:
+        """The coefficients of the step from the noisier level t to the cleaner level s."""
+        ...
+
+
+@dataclass(frozen=True)
+class DDIM:
+    """Denoising diffusion implicit models; `eta` from 0 (deterministic) to 1 (DDPM, ancestral Euler)."""
+
+    eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"eta must lie in [0, 1], got {self.eta}")
+
+    def mix(self, t: Level, s: Level) -> Mix:
+        kept = t.alpha * s.sigma / (s.alpha * t.sigma)
+        C = self.eta * s.sigma * math.sqrt(1 - kept * kept)
+        return Mix(s.alpha, math.sqrt(max(s.sigma * s.sigma - C * C, 0.0)), C)
+
+
+@dataclass(frozen=True)
+class LCM:
+    """Multistep consistency sampling: jump to x̂_0, then noise it afresh."""
+
+    timestep_scaling: float = 10.0
+    sigma_data: float = 0.5
+
+    def mix(self, t: Level, s: Level) -> Mix:
+        if math.isinf(self.timestep_scaling):
+            return Mix(s.alpha, 0.0, s.sigma)
+        u = self.timestep_scaling * t.time
+        skip = self.sigma_data**2 / (u * u + self.sigma_data**2)
+        keep = u / math.hypot(u, self.sigma_data)
+        return Mix(s.alpha * (keep + skip * t.alpha), s.alpha * skip * t.sigma, s.sigma)

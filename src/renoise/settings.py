@@ -1,0 +1,69 @@
+"""The method's settings, and the rule that picks them for a pipeline never seen before."""
+
+import inspect
+import math
+from dataclasses import dataclass
+from typing import Any
+
+FEW_STEPS = 8  # distilled models run 1 … 8 steps
+
+
+@dataclass(frozen=True)
+class ReNoise:
+    """Settings of ReNoise (arXiv 2403.14602). Latents have about unit variance; tolerances and lengths are relative to it.
+
+    iterations      K: at most K + 1 evaluations a step; 0 is plain DDIM inversion
+    tolerance       an image whose residual ‖z^(k) − z^(k−1)‖/√numel falls below needs no further iteration; 0: iterate to the end
+    weights_low     w_1 … w_{K+1} for timesteps below `boundary`; None: the last iterate alone. An image that has converged gives
+    weights_high    its last iterate the weights of those it no longer needs: the mean of a convergent sequence has the same limit
+    boundary        timestep (0 … 1000) between the two
+    lambda_pair     strengths of the edit losses (regularize.py), applied to every prediction with w_k > 0
+    lambda_kl
+    correction      noise correction of stochastic samplers: how far z may move, as a fraction of √numel; 0 none, inf override
+    anderson        mix the last two iterates (Anderson acceleration, m = 1): fewer iterations at tight tolerances
+    first_guess     "latent": z^(0) = x_s, as in the paper; "epsilon": x_s carried on along the last step's ε̂, which is free
+    source          where these values come from
+
+    ValueError names the field that is out of range or would silently do nothing.
+    """
+
+    iterations: int = 30
+    tolerance: float = 0.01
+    weights_low: tuple[float, ...] | None = None
+    weights_high: tuple[float, ...] | None = None
+    boundary: float = 250.0
+    lambda_pair: float = 0.0
+    lambda_kl: float = 0.0
+    correction: float = 0.0
+    anderson: bool = False
+    first_guess: str = "latent"
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.iterations <= 1000:
+            raise ValueError(f"iterations must lie in 0 … 1000, got {self.iterations}")
+        for name in ("tolerance", "lambda_pair", "lambda_kl", "correction"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        for name in ("weights_low", "weights_high"):
+            weights = getattr(self, name)
+            if weights is None:
+                continue
+            object.__setattr__(self, name, tuple(weights))
+            if len(weights) != self.iterations + 1:
+                raise ValueError(f"{name} needs iterations + 1 = {self.iterations + 1} weights, got {len(weights)}")
+            if min(weights) < 0 or not math.isclose(sum(weights), 1, abs_tol=1e-6):
+                raise ValueError(f"{name} must be the weights of a mean, not negative and of sum 1, got {weights}")
+        if self.first_guess not in ("latent", "epsilon"):
+            raise ValueError(f'first_guess must be "latent" or "epsilon", got {self.first_guess!r}')
+        if self.anderson and self.iterations < 2:
+            raise ValueError("anderson mixes two iterates: it does nothing with iterations < 2, set it to False")
+
+    def weights(self, time: float) -> tuple[float, ...]:
+        """w_1 … w_{K+1} of the step from timestep `time`."""
+        return (self.weights_low if time < self.boundary else self.weights_high) or (0.0,) * self.iterations + (1.0,)
+
+    @property
+    def regularized(self) -> bool:
+        """Whether an edit loss is on."""
+        return self.lambda_pair > 0 or self.lambda_kl > 0
