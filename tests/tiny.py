@@ -83,8 +83,6 @@ def _register(builder: Callable[[], Tiny]) -> Callable[[], Tiny]:
     return builder
 
 
-# --- Stable Diffusion ---
-
 _STABLE_DIFFUSION = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
 _SDXL_UNET = dict(
     block_out_channels=(4, 8), attention_head_dim=(2, 4), cross_attention_dim=64, norm_num_groups=2,
@@ -172,9 +170,6 @@ def sdxl_controlnet() -> Tiny:
     pipe = diffusers.StableDiffusionXLControlNetPipeline(**base.pipe.components, controlnet=control)
     image = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(3))
     return Tiny(pipe, dict(base.call, image=image), base.latents_shape)
-
-
-# --- transformers ---
 
 
 @_register

@@ -13,10 +13,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from renoise.algorithm import ReNoise
     from renoise.api import edit, invert, load, reconstruct
     from renoise.inversion import Inversion
     from renoise.pipelines.presets import PRESETS
+    from renoise.settings import ReNoise
 
     __version__: str
 
@@ -25,7 +25,7 @@ __all__ = ["PRESETS", "Inversion", "ReNoise", "__version__", "edit", "invert", "
 _HOME = {
     "PRESETS": "renoise.pipelines.presets",
     "Inversion": "renoise.inversion",
-    "ReNoise": "renoise.algorithm",
+    "ReNoise": "renoise.settings",
     "edit": "renoise.api",
     "invert": "renoise.api",
     "load": "renoise.api",

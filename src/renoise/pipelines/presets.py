@@ -1,0 +1,246 @@
+"""What is known about a model: where it lives, how it is loaded and called, and which settings invert it. Data only.
+
+The values of the paper are those of its table 3 (arXiv 2403.14602): weights w_1 … w_{K+1}, low for t < 250 and high above,
+the strengths of the edit losses, and for SDXL Turbo the length of the noise correction, 18 on a latent of 4·64·64 numbers:
+0.14 √numel. Models that nobody has published settings for get those of `ReNoise.for_pipeline`, and say so.
+"""
+
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from renoise.settings import ReNoise
+
+ORCHARD = Path(__file__).resolve().parents[1] / "orchard"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model and its settings.
+
+    repository           Hub id, or folder, that `from_pretrained` takes; `revision` None is its main branch
+    size                 side in pixels of the square pictures that it was made for
+    steps                num_inference_steps, to invert and to generate
+    guidance_scale       while inverting and reconstructing; 1.0 or less: the prompt alone, one evaluation a call
+    edit_guidance_scale  while editing; above 1.0 the source prompt is the negative prompt
+    settings             the ReNoise settings
+    scheduler            (class in diffusers, what to change in its configuration); None: the model's own
+    lora                 Hub id of an adapter, loaded under the name ADAPTER
+    call                 further arguments of the pipeline's call
+    source               where steps, guidance and scheduler come from (settings.source: the settings)
+    license, about       of the weights, for people
+    """
+
+    name: str
+    repository: str
+    size: int
+    steps: int
+    settings: ReNoise
+    source: str
+    license: str
+    about: str
+    guidance_scale: float = 1.0
+    edit_guidance_scale: float = 1.0
+    revision: str | None = None
+    scheduler: tuple[str, dict[str, Any]] | None = None
+    lora: str | None = None
+    call: dict[str, Any] = field(default_factory=dict)
+
+
+ADAPTER = "renoise"  # the adapter name by which a preset with a LoRA is known again
+
+_TABLE_3 = "arXiv 2403.14602, table 3"
+_UNPUBLISHED = "no published settings: the rule of ReNoise.for_pipeline"
+
+
+def _mean(count: int, first: int, last: int) -> tuple[float, ...]:
+    """`count` weights, those numbered first … last (from 1) equal and the others 0."""
+    return tuple(1 / (last - first + 1) if first <= k <= last else 0.0 for k in range(1, count + 1))
+
+
+_STABLE_DIFFUSION = ReNoise(
+    iterations=1, tolerance=0.0, weights_low=_mean(2, 1, 2), weights_high=_mean(2, 2, 2),
+    lambda_pair=10.0, lambda_kl=0.05, source=f"{_TABLE_3}, Stable Diffusion",
+)  # fmt: skip
+_SDXL = ReNoise(
+    iterations=1, tolerance=0.0, weights_low=_mean(2, 1, 2), weights_high=_mean(2, 2, 2),
+    lambda_pair=10.0, lambda_kl=0.055, source=f"{_TABLE_3}, SDXL",
+)  # fmt: skip
+_SDXL_TURBO = ReNoise(
+    iterations=9, tolerance=0.0, weights_low=_mean(10, 1, 4), weights_high=_mean(10, 8, 10),
+    lambda_pair=10.0, lambda_kl=0.055, correction=0.14, source=f"{_TABLE_3}, SDXL Turbo",
+)  # fmt: skip
+_SD_TURBO = ReNoise(
+    iterations=9, tolerance=0.0, weights_low=_mean(10, 1, 4), weights_high=_mean(10, 8, 10),
+    lambda_pair=10.0, lambda_kl=0.055, correction=0.14,
+    source=f"no published settings: those of SDXL Turbo, its larger sister ({_TABLE_3})",
+)  # fmt: skip
+_LCM_LORA = ReNoise(
+    iterations=7, tolerance=0.0, weights_low=_mean(8, 1, 4), weights_high=_mean(8, 6, 8),
+    lambda_pair=20.0, lambda_kl=0.075, source=f"{_TABLE_3}, LCM-LoRA",
+)  # fmt: skip
+_ADAPTIVE = ReNoise(source=_UNPUBLISHED)
+
+# Stable Diffusion's own scheduler settings, written out: repositories differ in which of them they spell.
+_GRID = dict(clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+_DDIM = ("DDIMScheduler", dict(_GRID, timestep_spacing="leading"))
+# 4 steps from t = 999, which is where LCM was trained to start (999, 759, 499, 259); "leading" would start at 751.
+_DDIM_FEW = ("DDIMScheduler", dict(_GRID, timestep_spacing="trailing"))
+_ANCESTRAL = ("EulerAncestralDiscreteScheduler", dict(timestep_spacing="trailing"))
+
+_ALL = [
+    Preset(
+        name="orchard",
+        repository=str(ORCHARD),
+        size=128,
+        steps=10,
+        settings=_ADAPTIVE,
+        source="measured on held-out photographs of its own domain",
+        license="Apache-2.0",
+        about="the embedded model: fruits on coloured backgrounds, small enough for a CPU",
+    ),
+    Preset(
+        name="sd15",
+        repository="stable-diffusion-v1-5/stable-diffusion-v1-5",
+        size=512,
+        steps=50,
+        scheduler=_DDIM,
+        settings=_STABLE_DIFFUSION,
+        source=f"{_TABLE_3}: DDIM, 50 steps; guidance 1.0 is the paper's own, while editing too",
+        license="CreativeML OpenRAIL-M",
+        about="Stable Diffusion 1.5",
+    ),
+    Preset(
+        name="sdxl",
+        repository="stabilityai/stable-diffusion-xl-base-1.0",
+        size=1024,
+        steps=50,
+        scheduler=_DDIM,
+        settings=_SDXL,
+        source=f"{_TABLE_3}: DDIM, 50 steps; guidance 1.0 is the paper's own, while editing too",
+        license="CreativeML Open RAIL++-M",
+        about="Stable Diffusion XL",
+    ),
+    Preset(
+        name="sdxl-turbo",
+        repository="stabilityai/sdxl-turbo",
+        size=512,
+        steps=4,
+        guidance_scale=0.0,
+        edit_guidance_scale=0.0,
+        scheduler=_ANCESTRAL,
+        settings=_SDXL_TURBO,
+        source=f"{_TABLE_3}: ancestral Euler, 4 steps; guidance 0.0 and 512 pixels are the model card's",
+        license="Stability AI Non-Commercial Research Community License",
+        about="SDXL distilled to 1-4 steps",
+    ),
+    Preset(
+        name="lcm-sd15",
+        repository="stable-diffusion-v1-5/stable-diffusion-v1-5",
+        size=512,
+        steps=4,
+        scheduler=_DDIM_FEW,
+        lora="latent-consistency/lcm-lora-sdv1-5",
+        settings=_LCM_LORA,
+        source=f"{_TABLE_3}: DDIM, 4 steps; trailing timesteps are nearest to LCM's own; guidance 1.0 is the model card's",
+        license="CreativeML OpenRAIL-M; adapter CreativeML Open RAIL++-M",
+        about="Stable Diffusion 1.5 with LCM-LoRA: 2-8 steps",
+    ),
+    Preset(
+        name="lcm-sdxl",
+        repository="stabilityai/stable-diffusion-xl-base-1.0",
+        size=1024,
+        steps=4,
+        scheduler=_DDIM_FEW,
+        lora="latent-consistency/lcm-lora-sdxl",
+        settings=_LCM_LORA,
+        source=f"{_TABLE_3}: DDIM, 4 steps; trailing timesteps are nearest to LCM's own; guidance 1.0 is the model card's",
+        license="CreativeML Open RAIL++-M",
+        about="Stable Diffusion XL with LCM-LoRA: 2-8 steps",
+    ),
+    Preset(
+        name="sd-turbo",
+        repository="stabilityai/sd-turbo",
+        size=512,
+        steps=4,
+        guidance_scale=0.0,
+        edit_guidance_scale=0.0,
+        scheduler=_ANCESTRAL,
+        settings=_SD_TURBO,
+        source="guidance 0.0 and 512 pixels are the model card's; sampler and steps as for SDXL Turbo",
+        license="Stability AI Community License",
+        about="Stable Diffusion 2.1 distilled to 1-4 steps",
+    ),
+    Preset(
+        name="sd35-medium",
+        repository="stabilityai/stable-diffusion-3.5-medium",
+        size=1024,
+        steps=28,
+        edit_guidance_scale=2.0,
+        settings=_ADAPTIVE,
+        source="28 steps are StableDiffusion3Pipeline's own; guidance not published for inversion: chosen",
+        license="Stability AI Community License",
+        about="Stable Diffusion 3.5 Medium, flow matching",
+    ),
+    Preset(
+        name="flux-schnell",
+        repository="black-forest-labs/FLUX.1-schnell",
+        size=1024,
+        steps=4,
+        guidance_scale=0.0,
+        edit_guidance_scale=0.0,
+        call=dict(max_sequence_length=256),
+        settings=_ADAPTIVE,
+        source="4 steps, guidance 0.0 and 256 tokens are the model card's",
+        license="Apache-2.0",
+        about="FLUX.1 distilled to 1-4 steps",
+    ),
+    Preset(
+        name="flux-dev",
+        repository="black-forest-labs/FLUX.1-dev",
+        size=1024,
+        steps=28,
+        edit_guidance_scale=3.5,
+        settings=_ADAPTIVE,
+        source="28 steps and guidance 3.5 are FluxPipeline's own; 1.0 while inverting as in RF-Solver (arXiv 2411.04746)",
+        license="FLUX.1 [dev] Non-Commercial License",
+        about="FLUX.1, its guidance told to the network",
+    ),
+]
+PRESETS: dict[str, Preset] = {preset.name: preset for preset in _ALL}
+
+
+def find(model: Any) -> Preset | None:
+    """The preset of a name, a repository or a loaded pipeline; None if there is none.
+
+    A repository that several presets share is the one without an adapter; a pipeline is also asked for its adapters.
+    """
+    if isinstance(model, (str, Path)):
+        name, adapters = str(model), set[str]()
+        if name in PRESETS:
+            return PRESETS[name]
+    else:
+        name = str(getattr(getattr(model, "config", None), "_name_or_path", None) or "")
+        network = getattr(model, "unet", None) or getattr(model, "transformer", None)
+        adapters = set(getattr(network, "peft_config", {}))
+    for preset in _ALL:
+        if _same(name, preset.repository) and (preset.lora is None) == (ADAPTER not in adapters):
+            return preset
+    return None
+
+
+def get(name: str) -> Preset:
+    """The preset of this name; ValueError with the nearest names if there is none."""
+    if name in PRESETS:
+        return PRESETS[name]
+    near = difflib.get_close_matches(name.lower(), PRESETS, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(PRESETS)}."
+    raise ValueError(f"no preset {name!r}: {hint} A folder or a Hub id such as owner/name works too.")
+
+
+def _same(name: str, repository: str) -> bool:
+    """Hub ids are compared as they are, folders by where they lead."""
+    if name == repository or not name:
+        return name == repository
+    return Path(repository).is_absolute() and Path(name).is_absolute() and Path(name).resolve() == Path(repository)
