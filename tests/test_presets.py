@@ -5,7 +5,7 @@ import math
 import diffusers
 import pytest
 
-from renoise.pipelines.presets import ADAPTER, PRESETS, Preset, find, get
+from renoise.pipelines.presets import ADAPTER, ORCHARD, PRESETS, Preset, find, get
 from renoise.settings import ReNoise
 from tests.tiny import TINY
 
@@ -83,9 +83,11 @@ def test_the_users_own_adapter_is_no_lcm() -> None:
 
 
 def test_the_embedded_model_is_found_by_its_folder() -> None:
-    folder = PRESETS["orchard"].repository
-    assert find(folder) is PRESETS["orchard"]
-    assert find(f"{folder}/../orchard") is PRESETS["orchard"]
+    assert find(ORCHARD) is PRESETS["orchard"]
+    assert find(f"{ORCHARD}/../orchard") is PRESETS["orchard"]
+    pipe = TINY["sd"]().pipe
+    pipe.register_to_config(_name_or_path=str(ORCHARD))
+    assert find(pipe) is PRESETS["orchard"]
 
 
 @pytest.mark.parametrize("model", ["", "sd", "owner/name", "./orchard2", object()])

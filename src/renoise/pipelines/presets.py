@@ -12,14 +12,14 @@ from typing import Any
 
 from renoise.settings import ReNoise
 
-ORCHARD = Path(__file__).resolve().parents[1] / "orchard"
+ORCHARD = Path(__file__).resolve().parents[1] / "orchard"  # where the repository "orchard" lies
 
 
 @dataclass(frozen=True)
 class Preset:
     """A model and its settings.
 
-    repository           Hub id, or folder, that `from_pretrained` takes; `revision` None is its main branch
+    repository           Hub id, or "orchard" for the folder ORCHARD; `revision` None is its main branch
     size                 side in pixels of the square pictures that it was made for
     steps                num_inference_steps, to invert and to generate
     guidance_scale       while inverting and reconstructing; 1.0 or less: the prompt alone, one evaluation a call
@@ -27,6 +27,7 @@ class Preset:
     settings             the ReNoise settings
     scheduler            (class in diffusers, what to change in its configuration); None: the model's own
     lora                 Hub id of an adapter, loaded under the name ADAPTER
+    load                 further arguments of from_pretrained
     call                 further arguments of the pipeline's call
     source               where steps, guidance and scheduler come from (settings.source: the settings)
     license, about       of the weights, for people
@@ -45,6 +46,7 @@ class Preset:
     revision: str | None = None
     scheduler: tuple[str, dict[str, Any]] | None = None
     lora: str | None = None
+    load: dict[str, Any] = field(default_factory=dict)
     call: dict[str, Any] = field(default_factory=dict)
 
 
@@ -92,7 +94,7 @@ _ANCESTRAL = ("EulerAncestralDiscreteScheduler", dict(timestep_spacing="trailing
 _ALL = [
     Preset(
         name="orchard",
-        repository=str(ORCHARD),
+        repository="orchard",
         size=128,
         steps=10,
         settings=_ADAPTIVE,
@@ -240,7 +242,7 @@ def get(name: str) -> Preset:
 
 
 def _same(name: str, repository: str) -> bool:
-    """Hub ids are compared as they are, folders by where they lead."""
-    if name == repository or not name:
-        return name == repository
-    return Path(repository).is_absolute() and Path(name).is_absolute() and Path(name).resolve() == Path(repository)
+    """Hub ids are compared as they are, the embedded model's folder by where it leads."""
+    if repository == "orchard":
+        return name == repository or (Path(name).is_absolute() and Path(name).resolve() == ORCHARD)
+    return name == repository
