@@ -38,7 +38,7 @@ SENSITIVITY = 0.1  # by how much contractive=True scales the network's output
 
 @dataclass
 class Tiny:
-    """A pipeline, what to call it with (and no prompt), and the shape of the latents its loop runs on, for two images."""
+    """A pipeline, what to call it with besides a prompt, and the shape of what its `latents=` takes, for two images."""
 
     pipe: Any
     call: dict[str, Any]
@@ -225,7 +225,7 @@ def sd3() -> Tiny:
         pooled_projection_dim=64,
     )  # fmt: skip
     pipe = diffusers.StableDiffusion3Pipeline(
-        transformer=transformer, vae=vae(shift_factor=0.0609, scaling_factor=1.5035), scheduler=_flow(shift=3.0),
+        transformer=transformer, vae=vae(shift_factor=0.0609), scheduler=_flow(shift=3.0),
         text_encoder=clip(transformers.CLIPTextModelWithProjection), tokenizer=clip_tokenizer(),
         text_encoder_2=clip(transformers.CLIPTextModelWithProjection), tokenizer_2=clip_tokenizer(),
         text_encoder_3=t5(), tokenizer_3=t5_tokenizer(),
@@ -242,7 +242,7 @@ def flux() -> Tiny:
         axes_dims_rope=[4, 4, 8], guidance_embeds=True,
     )  # fmt: skip
     pipe = diffusers.FluxPipeline(
-        transformer=transformer, vae=vae(1, shift_factor=0.1159, scaling_factor=0.3611),
+        transformer=transformer, vae=vae(1, shift_factor=0.1159, scaling_factor=10.0),
         scheduler=_flow(shift=3.0, use_dynamic_shifting=True),
         text_encoder=clip(), tokenizer=clip_tokenizer(), text_encoder_2=t5(), tokenizer_2=t5_tokenizer(),
     )  # fmt: skip
@@ -277,7 +277,7 @@ def z_image() -> Tiny:
         transformer.x_pad_token.fill_(1.0)
         transformer.cap_pad_token.fill_(1.0)
     pipe = diffusers.ZImagePipeline(
-        transformer=transformer, vae=vae(16, scaling_factor=0.3611, shift_factor=0.1159), scheduler=_flow(shift=3.0),
+        transformer=transformer, vae=vae(16, shift_factor=0.1159), scheduler=_flow(shift=3.0),
         text_encoder=qwen3(transformers.Qwen3Model), tokenizer=byte_tokenizer(512),
     )  # fmt: skip
     return Tiny(pipe, dict(guidance_scale=0.0, max_sequence_length=96, **_SIZE), (2, 16, 16, 16))

@@ -106,12 +106,12 @@ def gemma() -> Any:
 # --- images and noise --------------------------------------------------------------------------------------------------
 
 
-def vae(latent_channels: int = 4, **config: Any) -> Any:
-    """A VAE that halves each side."""
+def vae(latent_channels: int = 4, scaling_factor: float = 5.0, **config: Any) -> Any:
+    """A VAE that halves each side; the factors used bring its latents to about unit variance, as a trained one's has."""
     return seeded(
         diffusers.AutoencoderKL, block_out_channels=[4, 8], layers_per_block=1, latent_channels=latent_channels,
         down_block_types=["DownEncoderBlock2D"] * 2, up_block_types=["UpDecoderBlock2D"] * 2, norm_num_groups=2,
-        sample_size=32, **config,
+        sample_size=32, scaling_factor=scaling_factor, **config,
     )  # fmt: skip
 
 
