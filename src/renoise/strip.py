@@ -1,0 +1,126 @@
+"""Labelled picture strips: source, reconstruction, edits, side by side, for people to look at."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw, ImageFont
+
+_PAPER, _INK, _SOFT, _EDGE = "#ffffff", "#16181d", "#6a7080", "#d9dce3"
+_ASCII_BESIDES = " ·–—‘’“”…×°±²³"  # what else the font that comes with Pillow is sure to draw
+_WIDE_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "arial.ttf")
+
+
+@dataclass(frozen=True)
+class _Tile:
+    picture: Image.Image
+    title: list[str]
+    detail: list[str]
+
+
+def strip(
+    pictures: Sequence[tuple[str, Image.Image]], *, columns: int | None = None, side: int = 256, max_side: int = 512
+) -> Image.Image:
+    """Pictures in a row with their labels beneath, on white.
+
+    A label's first line is its title, the lines after it are set smaller and grey; both are wrapped. A picture smaller
+    than `side` is enlarged by a whole factor, one larger than `max_side` scaled down. A new row begins after `columns`.
+    """
+    if not pictures:
+        raise ValueError("a strip needs at least one picture")
+    shown = [(label, _to_size(picture, side, max_side)) for label, picture in pictures]
+    width = max(picture.width for _, picture in shown)
+    title, detail = _font_size(width), round(_font_size(width) * 0.8)
+    tiles = [_tile(label, picture, width, title, detail) for label, picture in shown]
+
+    columns = min(columns or len(tiles), len(tiles))
+    rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
+    gap = max(12, width // 16)
+    heights = [_row_height(row, title, detail, gap) for row in rows]
+    page = Image.new("RGB", (gap + columns * (width + gap), gap + sum(heights)), _PAPER)
+    top = gap
+    for row, height in zip(rows, heights, strict=True):
+        picture_height = max(tile.picture.height for tile in row)
+        for column, tile in enumerate(row):
+            _draw(page, tile, gap + column * (width + gap), top, width, picture_height, title, detail)
+        top += height
+    return page
+
+
+def _to_size(picture: Image.Image, side: int, max_side: int) -> Image.Image:
+    longest = max(picture.size)
+    picture = picture.convert("RGB")
+    if longest < side:
+        factor = math.ceil(side / longest)
+        return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.BICUBIC)
+    if longest > max_side:
+        ratio = max_side / longest
+        size = (max(1, round(picture.width * ratio)), max(1, round(picture.height * ratio)))
+        return picture.resize(size, Image.Resampling.LANCZOS)
+    return picture
+
+
+def _font_size(width: int) -> int:
+    return max(14, round(width / 16))
+
+
+def _font(size: int, text: str) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    if any(not (" " <= letter <= "ÿ" or letter in _ASCII_BESIDES) for letter in text):
+        for name in _WIDE_FONTS:  # the system's, where it has one, for prompts in other scripts
+            try:
+                return ImageFont.truetype(name, size)
+            except OSError:
+                continue
+    return ImageFont.load_default(size)
+
+
+def _tile(label: str, picture: Image.Image, width: int, title: int, detail: int) -> _Tile:
+    first, *rest = label.split("\n")
+    return _Tile(picture, _wrap(first, width, title), [part for line in rest for part in _wrap(line, width, detail)])
+
+
+def _wrap(text: str, width: int, size: int) -> list[str]:
+    """Lines no wider than `width`; a word that is longer than a line is broken."""
+    font = _font(size, text)
+    lines: list[str] = []
+    line = ""
+    for word in text.split():
+        longer = f"{line} {word}" if line else word
+        if font.getlength(longer) <= width:
+            line = longer
+            continue
+        if line:
+            lines.append(line)
+        while font.getlength(word) > width:
+            cut = max(1, sum(font.getlength(word[:n]) <= width for n in range(1, len(word) + 1)))
+            lines.append(word[:cut])
+            word = word[cut:]
+        line = word
+    return [*lines, line] if line else lines
+
+
+def _line_height(size: int) -> int:
+    return round(size * 1.35)
+
+
+def _text_height(tile: _Tile, title: int, detail: int) -> int:
+    return len(tile.title) * _line_height(title) + len(tile.detail) * _line_height(detail)
+
+
+def _row_height(row: Sequence[_Tile], title: int, detail: int, gap: int) -> int:
+    return max(tile.picture.height for tile in row) + gap // 2 + max(_text_height(t, title, detail) for t in row) + gap
+
+
+def _draw(
+    page: Image.Image, tile: _Tile, left: int, top: int, width: int, picture_height: int, title: int, detail: int
+) -> None:
+    x = left + (width - tile.picture.width) // 2
+    y = top + (picture_height - tile.picture.height) // 2
+    page.paste(tile.picture, (x, y))
+    draw = ImageDraw.Draw(page)
+    draw.rectangle((x - 1, y - 1, x + tile.picture.width, y + tile.picture.height), outline=_EDGE)
+    y = top + picture_height + max(12, width // 16) // 2
+    for lines, size, colour in ((tile.title, title, _INK), (tile.detail, detail, _SOFT)):
+        for line in lines:
+            draw.text((left, y), line, fill=colour, font=_font(size, line))
+            y += _line_height(size)
