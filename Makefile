@@ -39,8 +39,15 @@ bench: $(RUN)
 	$(BIN)/renoise bench
 
 # Trains the embedded model again from a folder of pictures (training/README.md).
-orchard: $(DEV)
-	PATH="$(abspath $(BIN)):$$PATH" bash training/run.sh "$(DATA)"
+orchard: $(RUN)
+	$(BIN)/python -m training.data --data "$(DATA)" --seeds 0 1 2
+	$(BIN)/python -m training.autoencoder --data "$(DATA)" --stage joint
+	$(BIN)/python -m training.autoencoder --data "$(DATA)" --stage latents
+	$(BIN)/python -m training.autoencoder --data "$(DATA)" --stage decoder
+	$(BIN)/python -m training.denoiser --data "$(DATA)"
+	$(BIN)/python -m training.classifier --data "$(DATA)"
+	$(BIN)/python -m training.export --data "$(DATA)"
+	$(BIN)/python -m training.evaluate --data "$(DATA)"
 
 # Both stamps go stale with the files that say what to install, and only then.
 $(RUN): pyproject.toml constraints.txt | $(BIN)/python
