@@ -87,5 +87,4 @@ class Step:
 
 def plan(schedule: Schedule, sampler: Sampler, prediction: Prediction) -> tuple[Step, ...]:
     """The steps of a sampler over a schedule's levels, noisiest first."""
-    pairs = zip(schedule.levels, schedule.levels[1:], strict=False)
-    return tuple(Step(t, s, sampler.mix(t, s), prediction) for t, s in pairs)
+    return tuple(Step(t, s, sampler.mix(t, s), prediction) for t, s in schedule.pairs)
