@@ -20,6 +20,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "prediction": STANDARD,
     "samplers": STANDARD,
     "settings": STANDARD,
+    "files": STANDARD,
     "step": TORCH,
     "regularize": TORCH,
     "algorithm": TORCH,

@@ -165,7 +165,12 @@ def sdxl_controlnet() -> Tiny:
     )  # fmt: skip
     with torch.no_grad():  # a fresh ControlNet's zero convolutions would hide the image
         generator = torch.Generator().manual_seed(1)
-        for convolution in [*control.controlnet_down_blocks, control.controlnet_mid_block]:
+        zero = [
+            control.controlnet_cond_embedding.conv_out,
+            control.controlnet_mid_block,
+            *control.controlnet_down_blocks,
+        ]
+        for convolution in zero:
             convolution.weight.normal_(0, 0.5, generator=generator)
     pipe = diffusers.StableDiffusionXLControlNetPipeline(**base.pipe.components, controlnet=control)
     image = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(3))

@@ -4,9 +4,10 @@ A sampler step reads x_s = a x_t + b out(x_t) + c z (step.py). Inversion looks f
 
     z^(0) = x_s;   z^(k) = (x_s − b out(z^(k−1)) − c z) / a,   k = 1 … K + 1;   x_t = Σ_k w_k z^(k)
 
-so K = 0 is plain DDIM inversion. The functions here are generators, *programs*: they yield `(latent, step number)` where the
-network is to be evaluated and are sent its output. They know no model, prompt, device or library; a driver answers them (`run` below
-for a plain function, pipelines/driver.py for any diffusers pipeline). Latents are (B, ...); each image is decided by itself.
+so K = 0 is plain DDIM inversion. The functions here are generators, *programs*: they yield `(latent, step number)` where
+the network is to be evaluated and are sent its output. They know no model, prompt, device or library; a driver answers them
+(`run` below for a plain function, pipelines/driver.py for any diffusers pipeline). Latents are (B, ...); each image is
+decided by itself.
 """
 
 import math
@@ -25,6 +26,7 @@ from renoise.step import Step
 
 Result = TypeVar("Result")
 Program = Generator[tuple[Tensor, int], Tensor, Result]
+Progress = Callable[[int, int], None]
 
 PATIENCE, PROGRESS = 5, 0.9  # an image stalls if this many iterations do not bring its residual below 0.9 of the best
 
@@ -74,7 +76,9 @@ def generate(steps: Sequence[Step], x_T: Tensor, noises: Tensor | None = None, s
     x = x_T
     for i in range(start, len(steps)):
         out = yield x, i
-        x = steps[i].denoise(x, out.to(x.dtype), noises[i - start] if noises is not None and steps[i].stochastic else None)
+        x = steps[i].denoise(
+            x, out.to(x.dtype), noises[i - start] if noises is not None and steps[i].stochastic else None
+        )
     return x
 
 
@@ -136,11 +140,17 @@ def solve(
     """The fixed point of one inversion step, from `guess` = z^(0), and the evaluations it took. All latents (B, ...)."""
     weights, images = settings.weights(step.t.time), torch.ones(len(x_s), device=x_s.device)
     x, x_t, epsilon, best = guess, torch.zeros_like(x_s), torch.zeros_like(x_s), x_s
-    active, spent, iterations, stale = images > 0, 0 * images, 0 * images, 0 * images  # per image; spent: weight given so far
+    active, spent, iterations, stale = (
+        images > 0,
+        0 * images,
+        0 * images,
+        0 * images,
+    )  # per image; spent: weight given so far
     first, residual, mark = images * math.inf, images * math.inf, images * math.inf
     settled, diverged = images < 0, images < 0
     white = images > 0 if not settings.regularized or step.t.alpha == 0 else images < 0  # no edit loss is owed any more
     last_x = last_new = None
+    k = 0
     for k, weight in enumerate(weights, start=1):
         out = (yield x, i).to(x.dtype)
         seen = step.epsilon(x, out)
@@ -184,8 +194,39 @@ def correct(step: Step, x_t: Tensor, x_s: Tensor, out: Tensor, z: Tensor, length
     return torch.where(_wide(torch.isfinite(scale), z), z + _wide(scale, z) * move, z)
 
 
+def noises(seed: int, purpose: str, count: int, like: Tensor) -> Tensor:
+    """Standard normal noises (count, B, ...) for latents `like` (B, ...), decided by seed and purpose ("sampler", "reference").
+
+    They are drawn on the CPU and are the same for every image: neither device nor batch changes them.
+    """
+    generator = torch.Generator().manual_seed(2 * seed + ("sampler", "reference").index(purpose))
+    drawn = torch.randn(count, 1, *like.shape[1:], generator=generator)
+    return drawn.expand(-1, len(like), *like.shape[1:]).to(like.device)
+
+
+def watched(program: Program[Result], steps: int, progress: Progress | None) -> Program[Result]:
+    """The program of `steps` steps, telling `progress` (evaluations made, evaluations expected) after every answer.
+
+    What is still to come is guessed from the steps begun so far.
+    """
+    if progress is None:
+        return (yield from program)
+    answered, begun = 0, set()
+    try:
+        question = next(program)
+        while True:
+            out = yield question
+            answered += 1
+            begun.add(question[1])
+            progress(answered, round(answered * steps / len(begun)))
+            question = program.send(out)
+    except StopIteration as end:
+        progress(answered, answered)
+        return end.value
+
+
 def _anderson(x: Tensor, new: Tensor, last_x: Tensor | None, last_new: Tensor | None) -> Tensor:
-    """The next iterate by Anderson acceleration with one previous pair (m = 1); θ is kept in ±1 so that no leap leaves the scene."""
+    """The next iterate by Anderson acceleration with one previous pair (m = 1); θ stays in ±1, so that no leap is wild."""
     if last_x is None or last_new is None:
         return new
     f, difference = new - x, (new - x) - (last_new - last_x)

@@ -4,7 +4,6 @@ What is unusual about a file but readable (animated, transparent, tiny) is said 
 readable is a ValueError of one line that names the file.
 """
 
-import contextlib
 import io
 import json
 import os
@@ -15,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
+
+from renoise.files import write
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,6 +78,24 @@ def to_tensor(images: "Image.Image | Tensor | Sequence[Image.Image | Tensor]") -
     return torch.cat(parts).contiguous()
 
 
+def batch(images: Any, height: int, width: int) -> "Tensor":
+    """Pictures of any kind as one tensor (B, 3, height, width) in [0, 1]: one or a list of files, PIL pictures and tensors.
+
+    Files and PIL pictures are scaled and cropped to the size. ValueError for a tensor of another size or range, or no picture.
+    """
+    import torch
+
+    several = list(images) if isinstance(images, (list, tuple)) or getattr(images, "ndim", 3) == 4 else [images]
+    opened = [open_image(one) if isinstance(one, (str, os.PathLike)) else one for one in several]
+    for one in opened:
+        if isinstance(one, torch.Tensor) and one.shape != (3, height, width):
+            size = f"(3, {height}, {width})"
+            raise ValueError(f"an image tensor must be {size}, got {tuple(one.shape)}: pass height= and width=")
+        if isinstance(one, torch.Tensor) and not 0 <= one.min() <= one.max() <= 1:
+            raise ValueError(f"an image tensor must lie in [0, 1], got {one.min():.3g} … {one.max():.3g}")
+    return to_tensor([one if isinstance(one, torch.Tensor) else fit(one, width, height) for one in opened])
+
+
 def to_images(tensor: "Tensor") -> list[Image.Image]:
     """The rows of a tensor in [0, 1] with shape (B, 3, H, W) as pictures."""
     if not bool(tensor.isfinite().all()):
@@ -100,21 +119,6 @@ def writable(path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{path}: pictures are written as {', '.join(SUFFIXES)}")
-    return path
-
-
-def write(path: Path, data: bytes) -> Path:
-    """Write a file under a temporary name beside it and move it into place; parent folders are created."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    except OSError as error:  # names the file the user asked for, not the temporary one
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
-    finally:
-        with contextlib.suppress(OSError):  # moved into place, or its folder could not even be made
-            temporary.unlink()
     return path
 
 

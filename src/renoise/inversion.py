@@ -6,18 +6,22 @@ needs is in the record. A file loads without the model, and nothing in it is exe
 
 import json
 import os
-import tempfile
 from dataclasses import asdict, dataclass, field, fields, replace
+from math import isclose
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
+
+from renoise.files import write
+from renoise.schedule import Schedule
 
 FORMAT_VERSION = 1
 LARGEST_HEADER = 16 * 2**20  # bytes of JSON that a file may ask us to read
+LARGEST_SIDE = 16384  # pixels
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,16 @@ class Record:
     metrics: dict[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
+    def fits(self, schedule: Schedule) -> bool:
+        """Whether these are the schedule's levels, up to another machine's rounding."""
+        pairs = zip(self.levels, ((level.alpha, level.sigma, level.time) for level in schedule.levels), strict=False)
+        near = all(isclose(a, b, rel_tol=1e-5, abs_tol=1e-5) for pair in pairs for a, b in zip(*pair, strict=True))
+        return near and len(schedule.levels) == len(self.levels)
+
 
 @dataclass(frozen=True)
 class Inversion:
-    """Latents x_T (B, ...), the noises (m, B, ...) of the m stochastic steps or None, both float32, and the record of their making."""
+    """Latents x_T (B, ...), the noises (m, B, ...) of the m stochastic steps or None, both float32, and their record."""
 
     latents: Tensor
     noises: Tensor | None
@@ -108,22 +118,10 @@ class Inversion:
 
     def save(self, path: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> Path:
         """Write the file, whole or not at all; `dtype` float16 halves its size. OSError if it cannot be written."""
-        path = Path(path)
         tensors = {"latents": self.latents, "noises": self.noises}
         tensors = {name: x.detach().to("cpu", dtype).contiguous() for name, x in tensors.items() if x is not None}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        try:
-            # one key: with several, their order and so the bytes would differ from run to run
-            save_file(tensors, temporary, {"renoise": json.dumps(asdict(self.record), sort_keys=True)})
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except SafetensorError as error:
-            raise OSError(f"cannot write {path}: {error}") from None
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-        return path
+        # one key: with several, their order and so the bytes would differ from run to run
+        return write(Path(path), save(tensors, {"renoise": json.dumps(asdict(self.record), sort_keys=True)}))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Inversion":
@@ -151,28 +149,40 @@ class Inversion:
 
 
 def _record(path: Path, header: str) -> Record:
+    """The record of a header; ValueError if it is newer, or not of the types that it should be."""
     try:
         values = json.loads(header)
         version = values["format_version"]
-        if isinstance(version, int) and version > FORMAT_VERSION:
-            raise ValueError(f"{path} was written by a newer renoise (format {version}, this one reads {FORMAT_VERSION}): update renoise")
-        known = {f.name for f in fields(Record)}
-        record = Record(**{name: value for name, value in values.items() if name in known})
+        if version > FORMAT_VERSION:
+            raise ValueError(
+                f"{path} was written by a newer renoise (format {version}, this reads {FORMAT_VERSION}): update"
+            )
+        record = Record(**{f.name: values[f.name] for f in fields(Record)})
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: its record cannot be read ({error})") from None
+    numbers = (record.height, record.width, record.num_inference_steps, record.start, record.seed)
+    sound = (
+        all(isinstance(number, int) for number in numbers)
+        and all(1 <= side <= LARGEST_SIDE for side in (record.height, record.width))
+        and isinstance(record.prompt, list)
+        and all(isinstance(prompt, str) for prompt in record.prompt)
+        and isinstance(record.levels, list)
+        and 0 <= record.start < len(record.levels) - 1
+        and all(isinstance(level, list) and list(map(type, level)) == [float] * 3 for level in record.levels)
+        and all(isinstance(part, dict) for part in (record.settings, record.call, record.metrics))
+    )
+    if not sound:
+        raise ValueError(f"{path} is damaged: its record does not make sense")
     return record
 
 
 def _check(path: Path, latents: Tensor, noises: Tensor | None, record: Record) -> None:
     """ValueError unless tensors and record fit together."""
-    used = len(record.levels) - 1 - record.start
-    if not (
-        latents.is_floating_point()
-        and 3 <= latents.ndim <= 5
-        and len(latents) == len(record.prompt)
-        and 0 <= record.start < len(record.levels) - 1
-        and (noises is None or (noises.shape[1:] == latents.shape and len(noises) <= used))
-    ):
+    steps = len(record.levels) - 1 - record.start
+    fit = latents.is_floating_point() and 3 <= latents.ndim <= 5 and len(latents) == len(record.prompt)
+    if noises is not None:
+        fit = fit and noises.is_floating_point() and noises.shape[1:] == latents.shape and len(noises) <= steps
+    if not fit:
         raise ValueError(f"{path} is damaged: its tensors do not fit its record")
-    if not torch.isfinite(latents).all():
+    if not all(bool(x.isfinite().all()) for x in (latents, noises) if x is not None):
         raise ValueError(f"{path} holds latents that are not finite")

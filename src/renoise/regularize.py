@@ -18,6 +18,9 @@ STEPS, ROLLS = 4, 5  # gradient steps, and random rolls averaged in each (releas
 PATCH = 4
 COARSEST = 8  # the pyramid ends at this many pixels
 VARIANCE_FLOOR = 1e-2  # white noise in 16 pixels stays far above; a flat patch would divide by zero
+LONGEST_MOVE = (
+    0.1  # of the prediction's own size, a gradient step: L_pair is of fourth order and would overshoot on flat maps
+)
 
 
 def whiten(
@@ -34,9 +37,9 @@ def whiten(
         if kl > 0:
             if target is None:
                 raise ValueError("the patch-KL loss needs a reference prediction")
-            n = n - kl * patch_kl_gradient(n, target)
+            n = n - _limited(kl * patch_kl_gradient(n, target), n)
         if pair > 0:
-            n = n - pair * sum(pair_gradient(n, rolls) for _ in range(ROLLS)) / ROLLS
+            n = n - _limited(pair / ROLLS * torch.stack([pair_gradient(n, rolls) for _ in range(ROLLS)]).sum(0), n)
     return _unmap(n, epsilon.shape).to(epsilon.dtype)
 
 
@@ -85,6 +88,13 @@ def maps(x: Tensor, aspect: float = 1.0) -> Tensor:
 
 def _unmap(n: Tensor, shape: torch.Size) -> Tensor:
     return n.flatten(2).transpose(1, 2) if len(shape) == 3 else n.reshape(shape)
+
+
+def _limited(move: Tensor, n: Tensor) -> Tensor:
+    """The move, shortened to LONGEST_MOVE of each image's n."""
+    size, longest = (x.flatten(1).norm(dim=1) for x in (move, n))
+    scale = (LONGEST_MOVE * longest / size.clamp_min(torch.finfo(n.dtype).tiny)).clamp_max(1.0)
+    return move * scale.reshape(-1, 1, 1, 1)
 
 
 def _moments(n: Tensor) -> tuple[Tensor, Tensor]:

@@ -63,6 +63,35 @@ class ReNoise:
         """w_1 … w_{K+1} of the step from timestep `time`."""
         return (self.weights_low if time < self.boundary else self.weights_high) or (0.0,) * self.iterations + (1.0,)
 
+    @classmethod
+    def for_pipeline(cls, pipe: Any, num_inference_steps: int | None = None) -> "ReNoise":
+        """Settings for a loaded diffusers pipeline that nobody has tuned; `source` says what was chosen and why.
+
+        Every kind of model iterates until it has converged; few long steps get more iterations, and stochastic samplers a tender
+        correction of their noise. `num_inference_steps` is what will be run; None: the pipeline's own default.
+        """
+        steps = num_inference_steps or inspect.signature(type(pipe).__call__).parameters["num_inference_steps"].default
+        config, sampler = pipe.scheduler.config, type(pipe.scheduler).__name__
+        stochastic = any(word in sampler for word in ("Ancestral", "DDPM", "LCM", "TCD", "SCM")) or bool(
+            config.get("stochastic_sampling")
+        )
+        flow = (
+            "Flow" in sampler
+            or config.get("prediction_type") == "flow_prediction"
+            or bool(config.get("use_flow_sigmas"))
+        )
+        kind = "stochastic" if stochastic else "deterministic"
+        kind = f"{'few' if steps <= FEW_STEPS else 'many'} steps ({steps}), {kind} {sampler}"
+        kind += ", flow matching" if flow else ""
+        return cls(
+            iterations=20 if steps <= FEW_STEPS else 10,
+            tolerance=0.01,
+            anderson=True,
+            first_guess="latent" if stochastic else "epsilon",
+            correction=0.14 if stochastic else 0.0,
+            source=f"rule for {kind}",
+        )
+
     @property
     def regularized(self) -> bool:
         """Whether an edit loss is on."""

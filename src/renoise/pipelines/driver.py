@@ -1,9 +1,10 @@
 """Runs a program (algorithm.py) inside a diffusers pipeline's own `__call__`: any text-to-image pipeline, no code per family.
 
-A shallow copy of the pipeline carries a scheduler of ours. The pipeline encodes prompts, guides, applies LoRAs and ControlNets and
-offloads as its owner set it up; whenever it calls `scheduler.step(out, t, x)`, `out` goes to the program, and the next latent that the
-program asks about is returned as if it were the next x. `scheduler.timesteps` lasts for as long as the program asks. The owner's
-pipeline and scheduler are never written to; latents stay float32 here and are cast where the network begins.
+A shallow copy of the pipeline carries a scheduler of ours. The pipeline encodes prompts, guides, applies LoRAs and
+ControlNets and offloads as its owner set it up; whenever it calls `scheduler.step(out, t, x)`, `out` goes to the program, and
+the next latent that the program asks about is returned as if it were the next x. `scheduler.timesteps` lasts for as long as
+the program asks. The owner's pipeline and scheduler are never written to; latents stay float32 here and are cast where the
+network begins.
 """
 
 import builtins
@@ -30,7 +31,7 @@ DENOISERS = ("unet", "transformer", "transformer_2", "prior", "decoder")  # the 
 
 @dataclass(frozen=True)
 class Run(Generic[Result]):
-    """What came of a program: its result, the pipeline's own output, the reading of its scheduler, network evaluations per image."""
+    """What came of a program: its result, the pipeline's own output, its scheduler's reading, evaluations per image."""
 
     result: Result
     output: Any
@@ -85,9 +86,13 @@ class _Session(Generic[Result]):
     def timesteps(self, grid: Tensor) -> Iterator[Tensor]:
         """The pipeline's loop: the timestep of each question, until the program has its result."""
         if self.buffer is None or self.reading is None:
-            raise ValueError("this pipeline began its loop without prepare_latents and set_timesteps: it cannot be driven")
+            raise ValueError(
+                "this pipeline began its loop without prepare_latents and set_timesteps: it cannot be driven"
+            )
         if len(grid) != len(self.reading.timesteps):
-            raise ValueError("only the whole schedule can be inverted: leave out denoising_start, denoising_end and the like")
+            raise ValueError(
+                "only the whole schedule can be inverted: leave out denoising_start, denoising_end and the like"
+            )
         self.program = self.program_of(self.reading)
         self._advance(None)
         x, _, _ = self._hand_out(self.buffer.dtype)
@@ -104,7 +109,9 @@ class _Session(Generic[Result]):
         assert self.handed is not None
         given, version, values = self.handed
         if (sample is not given or sample._version != version) and not torch.equal(sample.to(values.dtype), values):
-            raise RuntimeError("something changed the latents between two steps (a callback, an argument of the pipeline?): leave it out")
+            raise RuntimeError(
+                "something changed the latents between two steps (a callback, an argument of the pipeline?): leave it out"
+            )
         self.answered += 1
         if self.progress is not None:
             self.progress(self.answered)
@@ -119,7 +126,7 @@ class _Session(Generic[Result]):
             raise RuntimeError(f"stopped after {self.answered} network evaluations: {why}")
 
     def _advance(self, out: Tensor | None) -> None:
-        assert self.program is not None and self.buffer is not None
+        assert self.program is not None
         try:
             asked, self.index = next(self.program) if out is None else self.program.send(out)
         except StopIteration as end:
@@ -162,6 +169,7 @@ class _Scheduler:
     def __init__(self, scheduler: Any, session: _Session[Any]) -> None:
         host = copy.deepcopy(scheduler)
         self.host, self.session = host, session
+        self.timesteps: Any = None
 
         @functools.wraps(host.set_timesteps)  # pipelines look at its signature before they pass sigmas, timesteps or mu
         def set_timesteps(*args: Any, **kwargs: Any) -> None:
@@ -173,7 +181,7 @@ class _Scheduler:
         self.set_timesteps = set_timesteps
 
     @property
-    def __class__(self) -> type:  # some pipelines ask isinstance(self.scheduler, …)
+    def __class__(self) -> type:  # pyright: ignore  # some pipelines ask isinstance(self.scheduler, …)
         return type(self.host)
 
     def __getattr__(self, name: str) -> Any:
@@ -187,7 +195,9 @@ class _Scheduler:
     def set_begin_index(self, begin_index: int = 0) -> None:
         pass
 
-    def step(self, model_output: Tensor, timestep: Any, sample: Tensor, *_: Any, return_dict: bool = True, **__: Any) -> _Stepped:
+    def step(
+        self, model_output: Tensor, timestep: Any, sample: Tensor, *_: Any, return_dict: bool = True, **__: Any
+    ) -> _Stepped:
         x = self.session.step(model_output, sample)
         return _Stepped(x, x)
 
@@ -203,7 +213,9 @@ def _prepare_latents(pipe: Any, driven: Any, session: _Session[Any], shape: tupl
         prepared = original(driven, *args, **kwargs)
         latents = prepared[0] if isinstance(prepared, tuple) else prepared
         if tuple(latents.shape) != shape:
-            raise ValueError(f"the pipeline wants latents of shape {tuple(latents.shape)}, these have {shape}: check size and number of prompts")
+            raise ValueError(
+                f"the pipeline wants latents of shape {tuple(latents.shape)}, these have {shape}: check the size and the prompts"
+            )
         session.buffer = latents = latents.clone()
         return (latents, *prepared[1:]) if isinstance(prepared, tuple) else latents
 
@@ -224,7 +236,9 @@ def _loop_of(pipe: Any) -> Callable[..., Any]:
         return ((start + session.reading.keep[session.index], t) for t in iterable)  # type: ignore[union-attr]
 
     namespace = {**function.__globals__, "enumerate": enumerate}
-    loop = types.FunctionType(function.__code__, namespace, function.__name__, function.__defaults__, function.__closure__)
+    loop = types.FunctionType(
+        function.__code__, namespace, function.__name__, function.__defaults__, function.__closure__
+    )
     loop.__kwdefaults__ = function.__kwdefaults__
     return loop
 
@@ -248,4 +262,6 @@ def _refuse_caches(pipe: Any) -> None:
     """ValueError if a network reuses answers of earlier calls: asked again at its own last answer, it would not look."""
     for name in DENOISERS:
         if getattr(getattr(pipe, name, None), "is_cache_enabled", False):
-            raise ValueError(f"pipe.{name} caches its features from call to call: call pipe.{name}.disable_cache() first")
+            raise ValueError(
+                f"pipe.{name} caches its features from call to call: call pipe.{name}.disable_cache() first"
+            )

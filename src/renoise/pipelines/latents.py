@@ -4,8 +4,8 @@ The shapes and factors come from the autoencoder's config and the pipeline's own
 needs nothing here. The way back is the pipeline's own decoding (driver.py).
 """
 
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,7 +19,9 @@ def encode(pipe: Any, pictures: Tensor) -> Tensor:
     """
     vae = getattr(pipe, "vae", None)
     if vae is None or not hasattr(vae, "encode"):
-        raise ValueError(f"{type(pipe).__name__} has no autoencoder (vae) to encode a picture with: pass latents= instead")
+        raise ValueError(
+            f"{type(pipe).__name__} has no autoencoder (vae) to encode a picture with: pass latents= instead"
+        )
     with torch.no_grad(), _safe_dtype(vae) as dtype:
         x = (pictures * 2 - 1).to(pipe._execution_device, dtype)
         video = next(p.ndim for p in vae.parameters() if p.ndim >= 4) == 5
@@ -59,7 +61,11 @@ def _normalise(config: Any, z: Tensor) -> Tensor:
 
     scaling = getattr(config, "scaling_factor", None)
     shift = getattr(config, "shift_factor", None) or 0.0
-    return (z - channels("latents_mean", 0.0) - shift) * (1.0 if scaling is None else scaling) / channels("latents_std", 1.0)
+    return (
+        (z - channels("latents_mean", 0.0) - shift)
+        * (1.0 if scaling is None else scaling)
+        / channels("latents_std", 1.0)
+    )
 
 
 def _pack(pipe: Any, z: Tensor) -> Tensor:

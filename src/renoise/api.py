@@ -1,0 +1,299 @@
+"""Photograph and prompt → inversion → picture: the four functions most users need, over a loaded diffusers pipeline.
+
+    pipe = renoise.load("orchard")                                 # or any DiffusionPipeline you have loaded
+    inversion = renoise.invert(pipe, photograph, "a photo of a red apple on a white background")
+    renoise.reconstruct(pipe, inversion)[0]
+    renoise.edit(pipe, inversion, "a photo of a lemon on a white background")[0]
+
+No state is kept on the pipeline. Arguments not named here go to the pipeline's `__call__` as they are.
+"""
+
+import json
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from renoise import algorithm, images
+from renoise.algorithm import Program, Progress, Trajectory
+from renoise.inversion import Inversion, Record
+from renoise.metrics import psnr
+from renoise.pipelines import calling
+from renoise.pipelines import latents as autoencoding
+from renoise.pipelines.driver import Run, drive
+from renoise.pipelines.loading import load
+from renoise.pipelines.presets import find
+from renoise.pipelines.schedulers import Reading
+from renoise.settings import ReNoise
+from renoise.step import Step
+
+__all__ = ["edit", "invert", "load", "reconstruct"]
+
+Picture = Any  # a PIL image, a tensor (3, H, W) or (B, 3, H, W) in [0, 1], or the path of a file
+
+
+def invert(
+    pipe: Any,
+    image: Picture | Sequence[Picture] | None,
+    /,
+    prompt: str | Sequence[str] = "",
+    *,
+    settings: ReNoise | None = None,
+    num_inference_steps: int | None = None,
+    negative_prompt: str | Sequence[str] | None = None,
+    guidance_scale: float | None = None,
+    strength: float = 1.0,
+    seed: int = 0,
+    height: int | None = None,
+    width: int | None = None,
+    latents: Tensor | None = None,
+    measure: bool = True,
+    progress: Progress | None = None,
+    **call: Any,
+) -> Inversion:
+    """Find the noise of which `pipe` would draw the photograph (ReNoise, arXiv 2403.14602).
+
+    image      one picture or a list of them: PIL, tensor in [0, 1] or path; scaled and cropped to the size, never squashed
+    prompt     what the photograph shows: one for all, or one for each
+    settings, num_inference_steps, guidance_scale    None: the preset's, or `ReNoise.for_pipeline`'s and 1.0 (no guidance)
+    strength   in (0, 1]: how far to go towards pure noise; less keeps more of the photograph when it is edited
+    seed       of the noises of stochastic samplers; the same for every image and on every device
+    latents    clean latents (B, ...) as the pipeline's loop has them, instead of `image`, for an autoencoder not known here
+    measure    reconstruct afterwards, for `psnr` and `ceiling_psnr` (costs as many network evaluations as there are steps)
+    progress   called with (evaluations made, evaluations expected)
+
+    ValueError names an argument that cannot be used, and the fix.
+    """
+    if not 0 < strength <= 1:
+        raise ValueError(f"strength must lie in (0, 1], got {strength}")
+    calling.refuse(pipe, call)
+    preset = find(pipe)
+    count: int = num_inference_steps if num_inference_steps is not None else calling.default_steps(pipe, preset)
+    if count < 1:
+        raise ValueError(f"num_inference_steps must be at least 1, got {count}")
+    if settings is None:
+        settings = preset.settings if preset else ReNoise.for_pipeline(pipe, count)
+    if guidance_scale is None:
+        guidance_scale = preset.guidance_scale if preset else calling.unguided(pipe)
+    call = {**(preset.call if preset else {}), **call}
+    height, width = calling.size(pipe, preset, height, width)
+    pictures = None
+    if latents is not None:
+        x_0 = latents.to(pipe._execution_device, torch.float32)
+    elif image is not None:
+        pictures = images.batch(image, height, width)
+        x_0 = autoencoding.encode(pipe, pictures)
+    else:
+        raise ValueError("nothing to invert: pass an image, or latents=")
+    prompts = calling.spread(prompt, len(x_0), "prompt")
+    negatives = None if negative_prompt is None else calling.spread(negative_prompt, len(x_0), "negative_prompt")
+    arguments = calling.arguments(pipe, prompts, negatives, guidance_scale, height, width, count, call)
+
+    def program(reading: Reading) -> Program[Trajectory]:
+        steps = calling.steps(reading, call)
+        start = _start(len(steps), strength)
+        stochastic = sum(step.stochastic for step in steps[start:])
+        inverting = algorithm.invert(
+            steps,
+            x_0,
+            settings,
+            noises=algorithm.noises(seed, "sampler", stochastic, x_0) if stochastic else None,
+            references=algorithm.noises(seed, "reference", len(steps) - start, x_0) if settings.lambda_kl > 0 else None,
+            start=start,
+            seed=seed,
+            aspect=height / width,
+        )
+        return algorithm.watched(inverting, len(steps) - start, progress)
+
+    began = time.perf_counter()
+    run = drive(pipe, program, tuple(x_0.shape), {**arguments, "output_type": "latent"})
+    steps = calling.steps(run.reading, call)
+    notes = calling.too_long(pipe, prompts) + [note for note in (run.reading.note,) if note]
+    notes += _doubts(run.result, steps[_start(len(steps), strength) :], settings)
+    record = Record(
+        model=calling.identity(pipe),
+        revision=preset.revision if preset else None,
+        pipeline=type(pipe).__name__,
+        sampler=repr(calling.sampler(run.reading, call)),
+        prediction=run.reading.prediction.name,
+        levels=[[level.alpha, level.sigma, level.time] for level in run.reading.schedule.levels],
+        start=_start(len(steps), strength),
+        prompt=prompts,
+        negative_prompt=negatives,
+        height=height,
+        width=width,
+        seed=seed,
+        strength=strength,
+        num_inference_steps=count,
+        guidance_scale=guidance_scale,
+        settings=asdict(settings),
+        versions={name: version(name) for name in ("renoise", "diffusers", "transformers", "torch")},
+        call={name: value for name, value in call.items() if _is_json(value)},
+        needs=sorted(name for name, value in call.items() if not _is_json(value)),
+        metrics={**_measured(run), "seconds": time.perf_counter() - began, "warnings": notes},
+    )
+    inversion = Inversion(run.result.x_T, run.result.noises, record)
+    if measure and pictures is not None:
+        bare = drive(pipe, lambda _: _nothing(x_0), tuple(x_0.shape), {**arguments, "output_type": "pt"}).output.images
+        rebuilt = reconstruct(pipe, inversion, output_type="pt", **{name: call[name] for name in record.needs})
+        for name, picture in (("ceiling_psnr", bare), ("psnr", rebuilt)):
+            record.metrics[name] = psnr(picture.to(pictures.device), pictures).tolist()
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+    return inversion
+
+
+def reconstruct(
+    pipe: Any,
+    inversion: Inversion,
+    *,
+    num_inference_steps: int | None = None,
+    output_type: str = "pil",
+    progress: Progress | None = None,
+    **call: Any,
+) -> Any:
+    """The photographs again, from their noise: a list of PIL images, or a tensor (B, 3, H, W) in [0, 1] for output_type "pt".
+
+    `num_inference_steps` may differ from the inversion's for deterministic samplers. output_type "latent" gives x_0 as the loop
+    has it. ValueError if the pipeline is not the one that the inversion was made with, or an argument it needs is missing.
+    """
+    record = inversion.record
+    return _draw(
+        pipe,
+        inversion,
+        record.prompt,
+        record.negative_prompt,
+        record.guidance_scale,
+        num_inference_steps,
+        output_type,
+        progress,
+        call,
+    )
+
+
+def edit(
+    pipe: Any,
+    inversion: Inversion,
+    prompt: str | Sequence[str],
+    *,
+    negative_prompt: str | Sequence[str] | None = None,
+    guidance_scale: float | None = None,
+    num_inference_steps: int | None = None,
+    output_type: str = "pil",
+    progress: Progress | None = None,
+    **call: Any,
+) -> Any:
+    """The photographs as another prompt would have them: their noise, drawn again under `prompt` (one for all or one for each).
+
+    guidance_scale     None: the preset's for editing, or the inversion's; more follows the prompt further and keeps less
+    negative_prompt    None: the source prompt where the pipeline guides by a second evaluation, as in the paper
+    The rest as in `reconstruct`.
+    """
+    record, preset = inversion.record, find(pipe)
+    if guidance_scale is None:
+        guidance_scale = preset.edit_guidance_scale if preset else record.guidance_scale
+    prompts = calling.spread(prompt, len(inversion), "prompt")
+    for note in calling.too_long(pipe, prompts):
+        warnings.warn(note, stacklevel=2)
+    if negative_prompt is not None:
+        negatives = calling.spread(negative_prompt, len(inversion), "negative_prompt")
+    else:
+        real = call.get("true_cfg_scale", 1.0) if "true_cfg_scale" in calling.accepted(pipe) else guidance_scale or 0
+        negatives = record.prompt if "negative_prompt" in calling.accepted(pipe) and real > 1 else None
+    return _draw(pipe, inversion, prompts, negatives, guidance_scale, num_inference_steps, output_type, progress, call)
+
+
+def _draw(
+    pipe: Any,
+    inversion: Inversion,
+    prompts: list[str],
+    negatives: list[str] | None,
+    guidance_scale: float | None,
+    num_inference_steps: int | None,
+    output_type: str,
+    progress: Progress | None,
+    call: dict[str, Any],
+) -> Any:
+    """Denoise an inversion under these prompts."""
+    record = inversion.record
+    mine = calling.identity(pipe)
+    if type(pipe).__name__ != record.pipeline or Path(mine).name != Path(record.model).name:  # folders may have moved
+        made_with, this = f"{record.model} ({record.pipeline})", f"{mine} ({type(pipe).__name__})"
+        raise ValueError(f"the inversion was made with {made_with}, this pipeline is {this}: load {record.model}")
+    if missing := [name for name in record.needs if name not in call]:
+        raise ValueError(f"the inversion was made with {', '.join(missing)}: give it again")
+    calling.refuse(pipe, call)
+    call = {**record.call, **call}
+    count = record.num_inference_steps if num_inference_steps is None else num_inference_steps
+    same_steps = count == record.num_inference_steps
+    if count < 1:
+        raise ValueError(f"num_inference_steps must be at least 1, got {count}")
+    if not same_steps and inversion.noises is not None:
+        raise ValueError(
+            f"the sampler draws noise at each step, and the inversion holds the noises of {record.num_inference_steps} "
+            f"steps: num_inference_steps cannot be {count}"
+        )
+    x_T = inversion.latents.to(pipe._execution_device)
+    noises = None if inversion.noises is None else inversion.noises.to(x_T.device)
+
+    def program(reading: Reading) -> Program[Tensor]:
+        steps = calling.steps(reading, call)
+        if same_steps and not record.fits(reading.schedule):
+            raise ValueError(
+                "the pipeline's scheduler has other noise levels than the inversion: set it as it was then"
+            )
+        start = _start(len(steps), record.strength)
+        return algorithm.watched(algorithm.generate(steps, x_T, noises, start), len(steps) - start, progress)
+
+    arguments = calling.arguments(pipe, prompts, negatives, guidance_scale, record.height, record.width, count, call)
+    run = drive(pipe, program, tuple(x_T.shape), {**arguments, "output_type": output_type})
+    return run.result if output_type == "latent" else run.output.images
+
+
+def _start(steps: int, strength: float) -> int:
+    """The number of the first step that is taken."""
+    return steps - max(1, round(steps * strength))
+
+
+def _nothing(x_0: Tensor) -> Program[Tensor]:
+    """A program without a question: the pipeline decodes x_0 as it is."""
+    return x_0
+    yield
+
+
+def _measured(run: Run[Trajectory]) -> dict[str, Any]:
+    """A trajectory's record as JSON."""
+    found = run.result
+    columns = {name: getattr(found, name).tolist() for name in ("calls", "residuals", "iterations", "diverged")}
+    return {**columns, "evaluations": run.evaluations, "std": found.x_T.flatten(1).std(1).tolist()}
+
+
+def _doubts(found: Trajectory, steps: Sequence[Step], settings: ReNoise) -> list[str]:
+    """What to tell about images that did not converge."""
+    doubts = []
+    for step, residual, diverged in zip(steps, found.residuals, found.diverged, strict=True):
+        where = f"timestep {step.t.time:.0f}: residual {residual.max():.2g}"
+        if bool(diverged.any()):
+            of = f"{int(diverged.sum())} of {len(diverged)} images"
+            doubts.append(
+                f"{where}; the iteration diverged on {of}, the best iterate was kept: try more num_inference_steps"
+            )
+        elif settings.tolerance > 0 and bool((residual > 10 * settings.tolerance).any()):
+            doubts.append(
+                f"{where} is far from the tolerance {settings.tolerance:.2g}: try more iterations or more steps"
+            )
+    return doubts
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except TypeError:
+        return False
+    return True

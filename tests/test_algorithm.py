@@ -1,0 +1,249 @@
+"""The algorithm on a model that is known exactly: data from a mixture of two Gaussians, whose noise prediction is a formula."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from renoise import algorithm
+from renoise.prediction import EPSILON, FLOW, V_PREDICTION, Prediction
+from renoise.samplers import DDIM, LCM, Sampler
+from renoise.schedule import Level, Schedule
+from renoise.settings import ReNoise
+from renoise.step import Step, plan
+
+SPREAD = 0.5
+SHAPE = (4, 8, 8)
+
+
+def steps(count: int, sampler: Sampler = DDIM(), prediction: Prediction = EPSILON) -> tuple[Step, ...]:  # noqa: B008
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    alphas_cumprod = torch.cumprod(1 - betas, 0)
+    times = [1000 * (count - i) // count - 1 for i in range(count)]
+    if prediction is FLOW:
+        schedule = Schedule.flow([(count - i) / count for i in range(count + 1)], [*map(float, times), 0.0])
+    else:
+        schedule = Schedule.preserving([*(alphas_cumprod[t].item() for t in times), 1.0], [*map(float, times), 0.0])
+    return plan(schedule, sampler, prediction)
+
+
+class Mixture:
+    """E[eps | x_t] for x_0 ~ ½ N(m, s²) + ½ N(−m, s²), read out as `prediction`; counts its calls."""
+
+    def __init__(self, prediction: Prediction = EPSILON, dtype: torch.dtype = torch.float64) -> None:
+        self.mean = torch.randn(SHAPE, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(dtype)
+        self.prediction, self.calls = prediction, 0
+
+    def data(self, images: int, seed: int = 0) -> Tensor:
+        noise = torch.randn(images, *SHAPE, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        return self.mean + SPREAD * noise.to(self.mean.dtype)
+
+    def __call__(self, x: Tensor, t: Level) -> Tensor:
+        self.calls += 1
+        variance = (t.alpha * SPREAD) ** 2 + t.sigma**2
+        side = torch.tanh(t.alpha * (x * self.mean).flatten(1).sum(1) / variance).reshape(-1, 1, 1, 1)
+        x_0 = side * self.mean + t.alpha * SPREAD**2 / variance * (x - t.alpha * side * self.mean)
+        p, q = self.prediction.x_0(t)
+        return (x_0 - p * x) / q
+
+
+def noise(count: int, like: Tensor, seed: int = 5) -> Tensor:
+    return torch.randn(count, *like.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(
+        like.dtype
+    )
+
+
+def round_trip(settings: ReNoise, count: int = 10, sampler: Sampler = DDIM(), prediction: Prediction = EPSILON, **more):  # noqa: B008
+    model, grid = Mixture(prediction), steps(count, sampler, prediction)
+    x_0 = model.data(3)
+    stochastic = sum(step.stochastic for step in grid)
+    noises = noise(stochastic, x_0) if stochastic else None
+    found = algorithm.run(algorithm.invert(grid, x_0, settings, noises=noises, **more), grid, model)
+    calls = model.calls
+    back = algorithm.run(algorithm.generate(grid, found.x_T, found.noises), grid, model)
+    return found, calls, ((back - x_0).norm() / x_0.norm()).item()
+
+
+EXACT = ReNoise(iterations=200, tolerance=1e-12)
+
+
+@pytest.mark.parametrize("prediction", [EPSILON, V_PREDICTION, FLOW], ids=lambda p: p.name)
+@pytest.mark.parametrize("anderson", [False, True])
+@pytest.mark.parametrize("guess", ["latent", "epsilon"])
+def test_round_trip_is_exact_where_the_iteration_converges(prediction, anderson, guess):
+    settings = ReNoise(iterations=200, tolerance=1e-12, anderson=anderson, first_guess=guess)
+    found, _, error = round_trip(settings, prediction=prediction)
+    assert error < 1e-9
+    assert not found.diverged.any()
+    assert (found.residuals < 1e-12).all()
+
+
+def test_no_renoising_is_plain_ddim_inversion():
+    model, grid = Mixture(), steps(10)
+    x = x_0 = model.data(2)
+    found = algorithm.run(algorithm.invert(grid, x_0, ReNoise(iterations=0, tolerance=0)), grid, model)
+    for step in reversed(grid):  # DDIM inversion as everyone writes it
+        eps = model(x, step.t)
+        x = step.t.alpha * (x - step.s.sigma * eps) / step.s.alpha + step.t.sigma * eps
+    torch.testing.assert_close(found.x_T, x, rtol=1e-10, atol=1e-10)
+    assert found.calls.tolist() == [1] * 10
+
+
+def test_more_renoising_is_closer():
+    errors = [round_trip(ReNoise(iterations=k, tolerance=0))[2] for k in (0, 1, 3, 9)]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < errors[0] / 20
+
+
+def test_long_renoised_strides_beat_short_plain_ones_at_equal_calls():
+    _, calls_plain, plain = round_trip(ReNoise(iterations=0, tolerance=0), count=40)
+    _, calls_renoised, renoised = round_trip(ReNoise(iterations=3, tolerance=0), count=10)
+    assert calls_plain == calls_renoised == 40
+    assert renoised < plain
+
+
+@pytest.mark.parametrize("sampler", [DDIM(1.0), DDIM(0.5), LCM(), LCM(math.inf)], ids=repr)
+def test_override_correction_reconstructs_whatever_the_iteration_reached(sampler):
+    # the corrected noise is exact wherever a step draws noise; the last, noiseless step needs its own fixed point
+    grid, model = steps(6, sampler), Mixture()
+    x_0 = model.data(2)
+    noises = noise(5, x_0)
+    found = algorithm.run(
+        algorithm.invert(grid, x_0, ReNoise(iterations=1, tolerance=0, correction=math.inf), noises=noises), grid, model
+    )
+    reached = algorithm.run(algorithm.generate(grid[:-1], found.x_T, found.noises), grid, model)
+    solved, _ = algorithm.run(
+        algorithm.solve(grid[-1], 5, x_0, x_0, None, ReNoise(iterations=1, tolerance=0)), grid, model
+    )
+    torch.testing.assert_close(reached, solved.x_t, rtol=1e-8, atol=1e-8)
+
+
+def test_tender_correction_moves_the_noise_no_further_than_its_length():
+    grid, model = steps(6, DDIM(1.0)), Mixture()
+    x_0 = model.data(2)
+    noises = noise(5, x_0)
+    settings = ReNoise(iterations=1, tolerance=0, correction=0.14)
+    found = algorithm.run(algorithm.invert(grid, x_0, settings, noises=noises), grid, model)
+    moved = (found.noises - noises).flatten(2).square().mean(2).sqrt()
+    assert (moved < 0.14 + 1e-9).all()
+    assert moved.max() > 0.13
+    assert found.calls.tolist() == [3] * 5 + [
+        2
+    ]  # two in the fixed point and one to correct; the last step draws no noise
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [ReNoise(iterations=40, tolerance=1e-3), ReNoise(iterations=9, tolerance=0, lambda_pair=5, lambda_kl=0.05)],
+)
+def test_an_image_of_a_batch_is_inverted_as_if_alone(settings):
+    model, grid = Mixture(), steps(8)
+    x_0 = torch.cat([model.data(1), model.data(1, seed=2) * 0.3, torch.zeros(1, *SHAPE, dtype=torch.float64)])
+    references = noise(8, x_0)
+    batch = algorithm.run(algorithm.invert(grid, x_0, settings, references=references), grid, model)
+    for i in range(3):
+        alone = algorithm.run(
+            algorithm.invert(grid, x_0[i : i + 1], settings, references=references[:, i : i + 1]), grid, model
+        )
+        torch.testing.assert_close(batch.x_T[i : i + 1], alone.x_T, rtol=1e-9, atol=1e-9)
+        assert batch.iterations[:, i].tolist() == alone.iterations[:, 0].tolist()
+
+
+def test_calls_are_the_evaluations_that_were_made():
+    for settings in (ReNoise(iterations=3, tolerance=0), EXACT, ReNoise(iterations=3, tolerance=0, lambda_kl=0.05)):
+        model, grid = Mixture(), steps(5)
+        x_0 = model.data(2)
+        found = algorithm.run(algorithm.invert(grid, x_0, settings, references=noise(5, x_0)), grid, model)
+        assert found.calls.sum() == model.calls
+    assert model.calls == 5 * (4 + 1)  # the KL reference costs one
+
+
+def test_averaging_is_the_weighted_mean_of_the_estimates():
+    model, (step,) = Mixture(), steps(1)
+    x_0, weights = model.data(1), (0.1, 0.2, 0.7)
+    estimates, x = [], x_0
+    for _ in weights:
+        x = step.renoise(x_0, model(x, step.t))
+        estimates.append(x)
+    settings = ReNoise(iterations=2, tolerance=0, weights_high=weights)
+    found = algorithm.run(algorithm.invert((step,), x_0, settings), (step,), model)
+    torch.testing.assert_close(found.x_T, sum(w * z for w, z in zip(weights, estimates, strict=True)))
+
+
+def test_the_boundary_parts_the_weights():
+    settings = ReNoise(iterations=1, weights_low=(0.5, 0.5), weights_high=(0, 1))
+    assert settings.weights(249) == (0.5, 0.5)
+    assert settings.weights(250) == (0, 1)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_non_finite_iterate_falls_back_to_the_best_finite_one_and_is_flagged(bad):
+    class Breaking(Mixture):
+        def __call__(self, x: Tensor, t: Level) -> Tensor:
+            out = super().__call__(x, t)
+            if self.calls == 3:
+                out[1] = bad
+            return out
+
+    model, grid = Breaking(), steps(1)
+    x_0 = model.data(2)
+    found = algorithm.run(algorithm.invert(grid, x_0, ReNoise(iterations=5, tolerance=0)), grid, model)
+    assert found.x_T.isfinite().all()
+    assert found.diverged.tolist() == [[False, True]]
+    second = algorithm.run(algorithm.invert(grid, x_0, ReNoise(iterations=1, tolerance=0)), grid, Mixture())
+    torch.testing.assert_close(found.x_T[1], second.x_T[1])
+
+
+def test_a_diverging_iteration_keeps_its_best_iterate_and_is_flagged():
+    def repelling(x: Tensor, t: Level) -> Tensor:
+        return 40 * torch.sin(x)
+
+    grid = steps(2)
+    found = algorithm.run(
+        algorithm.invert(grid, Mixture().data(1), ReNoise(iterations=15, tolerance=0)), grid, repelling
+    )
+    assert found.diverged.any()
+    assert found.x_T.isfinite().all()
+
+
+def test_rounding_ends_the_iteration_when_the_residual_stalls():
+    class Half(Mixture):
+        def __call__(self, x: Tensor, t: Level) -> Tensor:
+            return super().__call__(x.bfloat16().double(), t)
+
+    model, grid = Half(), steps(10)
+    found = algorithm.run(algorithm.invert(grid, model.data(1), ReNoise(iterations=500, tolerance=1e-9)), grid, model)
+    assert model.calls < 250
+    assert found.residuals.max() < 0.02
+
+
+def test_partial_inversion_starts_where_it_stopped():
+    model, grid = Mixture(), steps(10)
+    x_0 = model.data(1)
+    found = algorithm.run(algorithm.invert(grid, x_0, EXACT, start=6), grid, model)
+    assert len(found.calls) == 4
+    back = algorithm.run(algorithm.generate(grid, found.x_T, start=6), grid, model)
+    torch.testing.assert_close(back, x_0, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        (dict(iterations=-1), "iterations"),
+        (dict(tolerance=-1.0), "tolerance"),
+        (dict(tolerance=math.nan), "tolerance"),
+        (dict(iterations=2, weights_low=(1.0,)), "weights_low"),
+        (dict(iterations=1, weights_high=(0.5, 0.4)), "weights_high"),
+        (dict(first_guess="nothing"), "first_guess"),
+        (dict(iterations=1, anderson=True), "anderson"),
+    ],
+)
+def test_settings_refuse_by_name(values, field):
+    with pytest.raises(ValueError, match=field):
+        ReNoise(**values)
+
+
+def test_correction_is_refused_where_it_would_do_nothing():
+    with pytest.raises(ValueError, match="correction"):
+        round_trip(ReNoise(correction=0.1))

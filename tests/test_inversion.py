@@ -1,0 +1,125 @@
+"""The file of an inversion: whole, readable without a model, and honest about what it is not."""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import renoise
+from renoise import Inversion, ReNoise
+from tests.tiny import TINY
+
+
+@pytest.fixture(scope="module")
+def found() -> Inversion:
+    tiny = TINY["sdxl_turbo"](contractive=True)
+    settings = ReNoise(iterations=2, tolerance=0, correction=0.1)
+    return renoise.invert(
+        tiny.pipe, tiny.images(), tiny.prompts, settings=settings, num_inference_steps=3, seed=4, **tiny.call
+    )
+
+
+def test_it_comes_back_as_it_was(found, tmp_path):
+    path = found.save(tmp_path / "deep" / "apple.safetensors")
+    again = Inversion.load(path)
+    assert torch.equal(again.latents, found.latents)
+    assert torch.equal(again.noises, found.noises)
+    assert json.loads(json.dumps(asdict(found.record))) == asdict(again.record)
+    assert again.residuals == found.residuals
+    assert again.record.settings["correction"] == 0.1
+    assert again.psnr == found.psnr
+    assert [p.name for p in path.parent.iterdir()] == ["apple.safetensors"]
+
+
+def test_the_same_inversion_makes_the_same_bytes(found, tmp_path):
+    assert found.save(tmp_path / "a").read_bytes() == found.save(tmp_path / "b").read_bytes()
+
+
+def test_half_precision_is_half_the_size_and_loads_as_float32(found, tmp_path):
+    whole, half = found.save(tmp_path / "whole"), found.save(tmp_path / "half", dtype=torch.float16)
+    assert half.stat().st_size < whole.stat().st_size
+    again = Inversion.load(half)
+    assert again.latents.dtype == torch.float32
+    torch.testing.assert_close(again.latents, found.latents, rtol=1e-3, atol=1e-3)
+
+
+def test_an_image_can_be_taken_out(found):
+    one = found[-1]
+    assert len(one) == 1
+    assert one.prompt == [found.prompt[1]]
+    assert one.psnr == found.psnr[1:]
+    assert torch.equal(one.noises, found.noises[:, 1:])
+    with pytest.raises(IndexError):
+        found[2]
+
+
+def test_loading_needs_no_diffusers(found, tmp_path):
+    path = found.save(tmp_path / "x.safetensors")
+    code = f"import sys, renoise; renoise.Inversion.load({str(path)!r}); assert 'diffusers' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_it_reconstructs_in_another_process_as_here(found, tmp_path):
+    path = found.save(tmp_path / "x.safetensors")
+    tiny = TINY["sdxl_turbo"](contractive=True)
+    there = renoise.reconstruct(tiny.pipe, Inversion.load(path), output_type="latent")
+    here = renoise.reconstruct(tiny.pipe, found, output_type="latent")
+    torch.testing.assert_close(there, here)
+
+
+def record(found: Inversion, **changes) -> str:
+    return json.dumps(asdict(found.record) | changes)
+
+
+def test_damaged_foreign_and_newer_files_are_refused(found, tmp_path):
+    good = found.save(tmp_path / "good.safetensors").read_bytes()
+    tensors = {"latents": found.latents.contiguous()}
+
+    def written(name: str, data: bytes):
+        path = tmp_path / name
+        path.write_bytes(data)
+        return path
+
+    def saved(name: str, header: str | None, **parts):
+        save_file({**tensors, **parts}, tmp_path / name, None if header is None else {"renoise": header})
+        return tmp_path / name
+
+    cases = {
+        "no inversion": [
+            written("empty", b""),
+            written("text", b"not a file of tensors at all, but a longish text"),
+            written("huge", b"\xff" * 8 + b"{}"),
+            written("truncated", good[: len(good) // 2]),
+            written("cut", good[:-1]),
+            saved("foreign", None),
+        ],
+        "newer": [saved("newer", record(found, format_version=2))],
+        "damaged": [
+            saved("json", "{"),
+            saved("fields", "{}"),
+            saved("list", "[]"),
+            saved("prompts", record(found, prompt=["one"])),
+            saved("levels", record(found, levels=[])),
+            saved("start", record(found, start=7)),
+            saved("types", record(found, prompt=3)),
+            saved("noises", record(found), noises=torch.zeros(1)),
+            saved("more", record(found), surprise=torch.zeros(1)),
+        ],
+        "not finite": [saved("nan", record(found), latents=found.latents.contiguous() * float("nan"))],
+    }
+    for message, paths in cases.items():
+        for path in paths:
+            with pytest.raises(ValueError, match=message):
+                Inversion.load(path)
+    with pytest.raises(FileNotFoundError):
+        Inversion.load(tmp_path / "nothing")
+
+
+def test_a_folder_that_cannot_be_written_leaves_nothing(found, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError):
+        found.save(tmp_path / "file" / "x.safetensors")

@@ -1,0 +1,439 @@
+"""Every family of pipelines, through its own `__call__`: generation as the stock one's, exact round trips, nothing changed."""
+
+import copy
+import threading
+
+import diffusers
+import pytest
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+
+import renoise
+from renoise import ReNoise, algorithm
+from renoise.pipelines.driver import drive
+from renoise.pipelines.latents import encode
+from renoise.step import plan
+from tests.tiny import TINY, Tiny
+
+STEPS = 4
+TIGHT = ReNoise(iterations=200, tolerance=1e-7)
+# released with multistep solvers, of which renoise takes the noise levels alone: a one-step sampler to be compared with
+ONE_STEP = {"pixart": diffusers.DDIMScheduler, "sana": diffusers.FlowMatchEulerDiscreteScheduler}
+# whatever is scaled down, UNets of random weights are steep next to pure noise, where epsilon is divided by alpha
+STRENGTH = {"sd": 0.5, "sdxl": 0.5, "sdxl_turbo": 0.5, "sdxl_controlnet": 0.5, "lcm_lora": 0.5, "sd_v": 0.5}
+
+
+def build(name: str, **options: bool) -> Tiny:
+    tiny = TINY[name](**options)
+    if name in ONE_STEP:
+        config = dict(tiny.pipe.scheduler.config, clip_sample=False, shift=3.0)
+        tiny.pipe.scheduler = ONE_STEP[name].from_config(config)
+    return tiny
+
+
+def split(tiny: Tiny) -> tuple[dict, dict]:
+    """The size, and the rest of the call."""
+    call = dict(tiny.call)
+    return dict(height=call.pop("height"), width=call.pop("width")), call
+
+
+def relative(a: torch.Tensor, b: torch.Tensor) -> float:
+    return ((a - b).norm() / b.norm()).item()
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_generation_through_our_steps_is_the_stock_pipelines(name):
+    tiny = build(name)
+    made, scheduler = {}, copy.deepcopy(tiny.pipe.scheduler)
+    looped = _looped_shape(tiny)
+    x_T = torch.randn(looped, generator=torch.Generator().manual_seed(0))
+    noises = torch.stack(
+        [randn_tensor(looped, generator=g) for g in [torch.Generator().manual_seed(7)] for _ in range(STEPS)]
+    )
+
+    def program(reading):
+        steps = plan(reading.schedule, reading.sampler, reading.prediction)
+        made["first"] = steps[0].t
+        return algorithm.generate(steps, x_T, noises)
+
+    arguments = dict(tiny.call, prompt=tiny.prompts, num_inference_steps=STEPS)
+    ours = drive(tiny.pipe, program, looped, dict(arguments, output_type="pt")).output.images
+
+    # the stock pipeline takes latents in its scheduler's own coordinates, before it multiplies them by init_noise_sigma
+    exploding = hasattr(scheduler, "is_scale_input_called")
+    if exploding:
+        scheduler.set_timesteps(STEPS)
+    scale = 1 / (made["first"].alpha * float(scheduler.init_noise_sigma)) if exploding else 1.0
+    latents = (
+        (x_T * scale).reshape(tiny.latents().shape)
+        if name != "flux2_klein"
+        else x_T.transpose(1, 2).reshape(2, 4, 8, 8)
+    )
+    generator = torch.Generator().manual_seed(7)
+    stock = tiny.pipe(**arguments, latents=latents, generator=generator, output_type="pt").images
+    assert relative(ours, stock) < 1e-4
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_round_trip(name):
+    tiny = build(name, contractive=True)
+    size, call = split(tiny)
+    strength = STRENGTH.get(name, 1.0)
+    found = renoise.invert(
+        tiny.pipe,
+        tiny.images(),
+        tiny.prompts,
+        settings=TIGHT,
+        num_inference_steps=STEPS,
+        strength=strength,
+        **size,
+        **call,
+    )
+    back = renoise.reconstruct(tiny.pipe, found, output_type="latent", **{k: call[k] for k in found.record.needs})
+    x_0 = encode(tiny.pipe, tiny.images())
+    converged = [max(residual[i] for residual in found.residuals) < 1e-6 for i in range(2)]
+    assert all(converged), found.residuals
+    assert relative(back, x_0) < 1e-4
+    assert found.psnr == pytest.approx(found.ceiling_psnr, abs=0.05)
+    assert found.evaluations == sum(found.record.metrics["calls"])
+
+
+@pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "pixart"])
+def test_guidance_and_negative_prompts_pass_through_and_are_counted(name):
+    tiny = build(name, contractive=True)
+    size, call = split(tiny)
+    call["guidance_scale"] = 3.0
+    settings, options = (
+        ReNoise(iterations=60, tolerance=1e-6),
+        dict(num_inference_steps=STEPS, strength=0.5, measure=False),
+    )
+    plain = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, settings=settings, **options, **size, **call)
+    negative = renoise.invert(
+        tiny.pipe,
+        tiny.images(),
+        tiny.prompts,
+        settings=settings,
+        negative_prompt="a bad dog",
+        **options,
+        **size,
+        **call,
+    )
+    assert relative(plain.latents, negative.latents) > 1e-5
+    assert plain.evaluations == 2 * sum(plain.record.metrics["calls"])
+    x_0 = encode(tiny.pipe, tiny.images())
+    assert relative(renoise.reconstruct(tiny.pipe, negative, output_type="latent"), x_0) < 1e-3
+
+
+@pytest.mark.parametrize("name", ["sd", "flux", "sana"])
+def test_a_batch_of_different_pictures_and_prompts_is_each_of_them_alone(name):
+    tiny = build(name, contractive=True)
+    size, call = split(tiny)
+    options = dict(
+        settings=ReNoise(iterations=3, tolerance=0), num_inference_steps=STEPS, measure=False, **size, **call
+    )
+    batch = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, **options)
+    for i in range(2):
+        alone = renoise.invert(tiny.pipe, tiny.images()[i : i + 1], tiny.prompts[i], **options)
+        assert relative(batch[i].latents, alone.latents) < 1e-4
+
+
+@pytest.mark.parametrize("name", ["sd", "sdxl", "flux", "sd3", "flux2_klein", "qwen_image"])
+def test_sizes_that_are_not_square(name):
+    tiny = build(name, contractive=True)
+    _, call = split(tiny)
+    pictures = torch.nn.functional.interpolate(tiny.images(), (32, 48))
+    settings = ReNoise(iterations=9, tolerance=0, lambda_pair=10, lambda_kl=0.05)
+    found = renoise.invert(
+        tiny.pipe,
+        pictures,
+        tiny.prompts,
+        settings=settings,
+        num_inference_steps=2,
+        strength=0.5,
+        height=32,
+        width=48,
+        **call,
+    )
+    assert renoise.reconstruct(tiny.pipe, found, output_type="pt").shape == (2, 3, 32, 48)
+
+
+def test_the_control_image_matters_and_must_be_given_again():
+    tiny = build("sdxl_controlnet", contractive=True)
+    size, call = split(tiny)
+    options = dict(
+        settings=ReNoise(iterations=3, tolerance=0), num_inference_steps=2, strength=0.5, measure=False, **size
+    )
+    found = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, **options, **call)
+    other = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, **options, **dict(call, image=1 - call["image"]))
+    assert relative(found.latents, other.latents) > 1e-6
+    with pytest.raises(ValueError, match="image"):
+        renoise.reconstruct(tiny.pipe, found)
+
+
+def test_a_control_guidance_window_is_counted_in_steps_not_evaluations():
+    tiny = build("sdxl_controlnet", contractive=True)
+    size, call = split(tiny)
+    options = dict(settings=TIGHT, num_inference_steps=STEPS, strength=0.75, **size, **call, control_guidance_end=0.5)
+    found = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, measure=False, **options)
+    back = renoise.reconstruct(tiny.pipe, found, output_type="latent", image=call["image"])
+    assert relative(back, encode(tiny.pipe, tiny.images())) < 1e-4
+
+
+def test_an_ip_adapter_argument_passes_through():
+    tiny = TINY["sd"](contractive=True)
+    unet, generator = tiny.pipe.unet, torch.Generator().manual_seed(2)
+
+    def weights(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator) * 0.5
+
+    adapter, width = {}, unet.config.cross_attention_dim
+    attention = [module for name, module in unet.named_modules() if name.endswith("attn2")]
+    for i, module in enumerate(attention):
+        for name in ("to_k_ip", "to_v_ip"):
+            adapter[f"{2 * i + 1}.{name}.weight"] = weights(module.to_k.out_features, width)
+    projection = {"proj.weight": weights(4 * width, 16), "proj.bias": weights(4 * width)}
+    projection |= {"norm.weight": torch.ones(width), "norm.bias": torch.zeros(width)}
+    unet._load_ip_adapter_weights([{"image_proj": projection, "ip_adapter": adapter}])
+
+    options = dict(num_inference_steps=STEPS, strength=0.5, **split(tiny)[0], guidance_scale=1.0)
+    embeds = [weights(2, 1, 16)]
+    found = renoise.invert(
+        tiny.pipe, tiny.images(), tiny.prompts, settings=TIGHT, measure=False, ip_adapter_image_embeds=embeds, **options
+    )
+    back = renoise.reconstruct(tiny.pipe, found, output_type="latent", ip_adapter_image_embeds=embeds)
+    assert relative(back, encode(tiny.pipe, tiny.images())) < 1e-4
+    elsewhere = renoise.reconstruct(tiny.pipe, found, output_type="latent", ip_adapter_image_embeds=[-embeds[0]])
+    assert relative(elsewhere, back) > 1e-4
+
+
+def snapshot(pipe) -> dict:
+    """All that a pipeline is: attributes by identity, configs, weights and hooks by value."""
+    modules = {n: c for n, c in pipe.components.items() if isinstance(c, torch.nn.Module)}
+    return {
+        "attributes": {name: id(value) for name, value in vars(pipe).items()},
+        "config": dict(pipe.config),
+        "scheduler": (dict(pipe.scheduler.config), {k: repr(v) for k, v in vars(pipe.scheduler).items()}),
+        "weights": {
+            f"{n}.{k}": (v.dtype, v.sum().item()) for n, m in modules.items() for k, v in m.state_dict().items()
+        },
+        "hooks": {n: [len(s._forward_pre_hooks) for s in m.modules()] for n, m in modules.items()},
+    }
+
+
+@pytest.mark.parametrize("name", ["sd", "sdxl_turbo", "flux", "z_image"])
+def test_the_users_pipeline_and_arguments_are_left_as_they_were(name):
+    tiny = build(name)
+    size, call = split(tiny)
+    prompts, before, state = ["one", "two"], snapshot(tiny.pipe), torch.get_rng_state()
+    options = dict(settings=ReNoise(iterations=1, tolerance=0), num_inference_steps=2, **size, **call)
+    renoise.invert(tiny.pipe, tiny.images(), prompts, **options)
+    assert snapshot(tiny.pipe) == before
+
+    def boom(*_):
+        raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        renoise.invert(tiny.pipe, tiny.images(), prompts, progress=boom, **options)
+    assert snapshot(tiny.pipe) == before
+    assert prompts == ["one", "two"]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_an_offloaded_pipeline_stays_offloaded():
+    tiny = build("sd", contractive=True)
+    tiny.pipe.enable_model_cpu_offload(device="cpu")  # the same hooks as on an accelerator
+    size, call = split(tiny)
+    options = dict(settings=TIGHT, num_inference_steps=STEPS, strength=0.5, **size, **call)
+    found = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, measure=False, **options)
+    assert (
+        relative(renoise.reconstruct(tiny.pipe, found, output_type="latent"), encode(tiny.pipe, tiny.images())) < 1e-4
+    )
+    assert all(hasattr(m, "_hf_hook") for m in (tiny.pipe.unet, tiny.pipe.vae, tiny.pipe.text_encoder))
+    assert len(tiny.pipe._all_hooks) == 3
+    assert {type(hook.hook).__name__ for hook in tiny.pipe._all_hooks} == {"CpuOffload"}
+
+
+def test_two_threads_on_one_pipeline_agree_with_one():
+    tiny = build("sd", contractive=True)
+    size, call = split(tiny)
+
+    def work(i: int, found: dict) -> None:
+        picture = tiny.images()[i : i + 1]
+        settings = ReNoise(iterations=2 + i, tolerance=0)
+        found[i] = renoise.invert(
+            tiny.pipe, picture, tiny.prompts[i], settings=settings, num_inference_steps=4, **size, **call
+        )
+
+    alone, together = {}, {}
+    for i in range(2):
+        work(i, alone)
+    threads = [threading.Thread(target=work, args=(i, together)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for i in range(2):
+        assert torch.equal(alone[i].latents, together[i].latents)
+        assert alone[i].evaluations == together[i].evaluations == 4 * (3 + i)
+
+
+def test_half_precision_networks_keep_float32_latents():
+    tiny = build("flux", contractive=True)
+    tiny.pipe.to(torch.bfloat16)
+    size, call = split(tiny)
+    options = dict(num_inference_steps=STEPS, measure=False, **size, **call)
+    found = renoise.invert(
+        tiny.pipe, tiny.images(), tiny.prompts, settings=ReNoise(iterations=300, tolerance=1e-9), **options
+    )
+    assert found.latents.dtype == torch.float32
+    assert found.evaluations < 30 * STEPS  # rounding stalls the residual, and the iteration stops there
+    back = renoise.reconstruct(tiny.pipe, found, output_type="latent")
+    assert relative(back, encode(tiny.pipe, tiny.images())) < 2e-3
+
+
+@pytest.mark.parametrize("name", ["sdxl_turbo", "lcm_lora"])
+def test_noises_of_stochastic_samplers_are_stored_seeded_and_used_again(name):
+    tiny = build(name, contractive=True)
+    size, call = split(tiny)
+    options = dict(
+        settings=ReNoise(iterations=5, tolerance=0), num_inference_steps=STEPS, measure=False, **size, **call
+    )
+    first, again, other = (renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, seed=s, **options) for s in (1, 1, 2))
+    assert first.noises is not None
+    assert first.noises.shape == (STEPS - 1, *first.latents.shape)
+    assert torch.equal(first.noises, again.noises)
+    assert not torch.equal(first.noises, other.noises)
+    with pytest.raises(ValueError, match="num_inference_steps"):
+        renoise.reconstruct(tiny.pipe, first, num_inference_steps=STEPS + 1)
+
+
+def test_eta_makes_ddim_stochastic():
+    tiny = build("sd", contractive=True)
+    size, call = split(tiny)
+    options = dict(settings=TIGHT, num_inference_steps=STEPS, strength=0.5, eta=1.0, **size, **call)
+    found = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, measure=False, **options)
+    assert found.record.sampler == "DDIM(eta=1.0)"
+    assert found.noises is not None
+    assert (
+        relative(renoise.reconstruct(tiny.pipe, found, output_type="latent"), encode(tiny.pipe, tiny.images())) < 1e-4
+    )
+
+
+def test_a_callback_that_changes_the_latents_is_an_error():
+    tiny = build("sd")
+    size, call = split(tiny)
+
+    def meddle(pipe, i, t, kwargs):
+        return {"latents": kwargs["latents"] * 1.5}
+
+    with pytest.raises(RuntimeError, match="changed the latents"):
+        renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, callback_on_step_end=meddle, **size, **call)
+
+
+def test_a_callback_that_interrupts_is_an_error():
+    tiny = build("sd")
+    size, call = split(tiny)
+
+    def stop(pipe, i, t, kwargs):
+        pipe._interrupt = True
+        return kwargs
+
+    with pytest.raises(RuntimeError, match="interrupted"):
+        renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, callback_on_step_end=stop, **size, **call)
+
+
+def test_callbacks_see_true_steps():
+    tiny, seen = build("sd", contractive=True), []
+    size, call = split(tiny)
+
+    def note(pipe, i, t, kwargs):
+        seen.append((i, int(t)))
+        return kwargs
+
+    options = dict(settings=ReNoise(iterations=1, tolerance=0), num_inference_steps=2, measure=False)
+    renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, callback_on_step_end=note, **options, **size, **call)
+    assert seen == [(1, 1), (1, 1), (0, 501), (0, 501)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(strength=0.0), "strength"),
+        (dict(strength=1.5), "strength"),
+        (dict(num_inference_steps=0), "num_inference_steps"),
+        (dict(height=33), "height"),
+        (dict(prompt=["one", "two", "three"]), "prompt"),
+        (dict(colour="blue"), "colour"),
+        (dict(generator=torch.Generator()), "generator"),
+        (dict(settings=ReNoise(correction=1.0)), "correction"),
+    ],
+)
+def test_what_cannot_work_is_refused_by_name(arguments, message):
+    tiny = build("sd")
+    size, call = split(tiny)
+    with pytest.raises(ValueError, match=message):
+        renoise.invert(
+            tiny.pipe, tiny.images(), **{"prompt": tiny.prompts, "num_inference_steps": 2, **size, **call, **arguments}
+        )
+
+
+def test_tensors_of_another_range_or_size_are_refused():
+    tiny = build("sd")
+    size, call = split(tiny)
+    with pytest.raises(ValueError, match="lie in"):
+        renoise.invert(tiny.pipe, tiny.images() * 2 - 1, tiny.prompts, **size, **call)
+    with pytest.raises(ValueError, match="must be"):
+        renoise.invert(tiny.pipe, tiny.images()[..., :16], tiny.prompts, **size, **call)
+
+
+def test_latents_are_the_way_around_an_unknown_autoencoder():
+    tiny = build("flux", contractive=True)
+    size, call = split(tiny)
+    x_0 = encode(tiny.pipe, tiny.images())
+    options = dict(settings=TIGHT, num_inference_steps=STEPS, **size, **call)
+    found = renoise.invert(tiny.pipe, None, tiny.prompts, latents=x_0, **options)
+    assert found.psnr is None
+    assert relative(renoise.reconstruct(tiny.pipe, found, output_type="latent"), x_0) < 1e-4
+    with pytest.raises(ValueError, match="latents="):
+        renoise.invert(tiny.pipe, None, tiny.prompts, **options)
+
+
+def test_an_inversion_of_another_pipeline_is_refused():
+    tiny = build("sd")
+    size, call = split(tiny)
+    found = renoise.invert(
+        tiny.pipe,
+        tiny.images(),
+        tiny.prompts,
+        settings=ReNoise(iterations=0, tolerance=0),
+        num_inference_steps=2,
+        **size,
+        **call,
+    )
+    with pytest.raises(ValueError, match="made with"):
+        renoise.reconstruct(build("sdxl").pipe, found)
+    tiny.pipe.scheduler = diffusers.DDIMScheduler.from_config(tiny.pipe.scheduler.config, beta_end=0.02)
+    with pytest.raises(ValueError, match="noise levels"):
+        renoise.reconstruct(tiny.pipe, found)
+
+
+def test_a_network_with_a_cache_is_refused():
+    tiny = build("flux")
+    tiny.pipe.transformer.enable_cache(diffusers.FirstBlockCacheConfig(threshold=0.1))
+    size, call = split(tiny)
+    with pytest.raises(ValueError, match="disable_cache"):
+        renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, **size, **call)
+
+
+def test_the_rule_for_unknown_pipelines_says_what_it_chose():
+    few, flow = (ReNoise.for_pipeline(build(name).pipe, 4) for name in ("sdxl_turbo", "sd3"))
+    assert few.correction > 0
+    assert "few steps (4), stochastic EulerAncestral" in few.source
+    assert flow.correction == 0
+    assert "flow" in flow.source
+    assert "many steps" in ReNoise.for_pipeline(build("sd").pipe).source
+
+
+def _looped_shape(tiny: Tiny) -> tuple[int, ...]:
+    """The shape of the latents in the pipeline's loop."""
+    return tuple(encode(tiny.pipe, tiny.images()).shape)
