@@ -61,6 +61,8 @@ def refuse(pipe: Any, call: dict[str, Any]) -> None:
     for name in call:
         if name in OURS:
             raise ValueError(f"{name} is set by renoise: leave it out")
+        if name == "eta" and name not in inspect.signature(pipe.scheduler.step).parameters:
+            raise ValueError(f"eta belongs to DDIM, this pipeline has {type(pipe.scheduler).__name__}: leave it out")
         if name not in accepted(pipe) and name != "eta":
             raise ValueError(f"{type(pipe).__name__} takes no argument {name}")
 
@@ -110,12 +112,8 @@ def too_long(pipe: Any, prompts: list[str]) -> list[str]:
 
 
 def sampler(reading: Reading, call: dict[str, Any]) -> Sampler:
-    """The pipeline's sampler; diffusers' `eta` argument makes a DDIM sampler stochastic. ValueError for other samplers."""
-    if "eta" not in call:
-        return reading.sampler
-    if not isinstance(reading.sampler, DDIM):
-        raise ValueError(f"eta belongs to DDIM, this pipeline's sampler is {reading.sampler}: leave it out")
-    return DDIM(call["eta"])
+    """The pipeline's sampler; diffusers' `eta` argument makes DDIM stochastic."""
+    return DDIM(call["eta"]) if "eta" in call else reading.sampler
 
 
 def steps(reading: Reading, call: dict[str, Any]) -> tuple[Step, ...]:

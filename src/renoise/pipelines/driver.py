@@ -78,6 +78,7 @@ class _Session(Generic[Result]):
         self.program_of, self.progress = program, progress
         self.program: Program[Result] | None = None
         self.reading: Reading | None = None
+        self.x = torch.empty(0)  # what the program asked about last
         self.buffer: Tensor | None = None  # the latents that the pipeline holds when its loop begins
         self.handed: tuple[Tensor, int, Tensor] | None = None  # the tensor given out, its version, its values
         self.index, self.asked, self.answered, self.done = 0, 0, 0, False
@@ -89,7 +90,7 @@ class _Session(Generic[Result]):
             raise ValueError(
                 "this pipeline began its loop without prepare_latents and set_timesteps: it cannot be driven"
             )
-        if len(grid) != len(self.reading.timesteps):
+        if len(grid) <= max(self.reading.keep):  # some pipelines leave out the clean end themselves
             raise ValueError(
                 "only the whole schedule can be inverted: leave out denoising_start, denoising_end and the like"
             )
@@ -102,7 +103,13 @@ class _Session(Generic[Result]):
             if self.asked > self.answered:
                 return  # the loop asked on without stepping: interrupted, as finish() will say
             self.asked += 1
-            yield self.reading.timesteps[self.reading.keep[self.index]]
+            yield self.reading.timesteps[self.true_index]
+
+    @property
+    def true_index(self) -> int:
+        """Which of the host's timesteps the question is about."""
+        assert self.reading is not None
+        return self.reading.keep[self.index]
 
     def step(self, out: Tensor, sample: Tensor) -> Tensor:
         """Answer the question with the network's output -> the next latent, in `sample`'s dtype."""
@@ -128,11 +135,11 @@ class _Session(Generic[Result]):
     def _advance(self, out: Tensor | None) -> None:
         assert self.program is not None
         try:
-            asked, self.index = next(self.program) if out is None else self.program.send(out)
+            self.x, self.index = next(self.program) if out is None else self.program.send(out)
         except StopIteration as end:
             self.result, self.done = end.value, True
-            asked = end.value if isinstance(end.value, Tensor) else self.buffer
-        self.x = asked
+            if isinstance(end.value, Tensor):  # the latents that the pipeline is to decode
+                self.x = end.value
 
     def _hand_out(self, dtype: torch.dtype) -> tuple[Tensor, int, Tensor]:
         x = self.x.to(dtype)
@@ -189,6 +196,12 @@ class _Scheduler:
             raise AttributeError(name)
         return getattr(self.host, name)
 
+    @property
+    def config(self) -> Any:
+        """The host's, but for the unit of its latents (SCM, EDM), which is ours here."""
+        config = self.host.config
+        return type(config)({**config, "sigma_data": 1.0}) if "sigma_data" in config else config
+
     def scale_model_input(self, sample: Tensor, *_: Any, **__: Any) -> Tensor:
         return sample
 
@@ -233,7 +246,7 @@ def _loop_of(pipe: Any) -> Callable[..., Any]:
         if not isinstance(iterable, _Timesteps):
             return builtins.enumerate(iterable, start)
         session = iterable.session
-        return ((start + session.reading.keep[session.index], t) for t in iterable)  # type: ignore[union-attr]
+        return ((start + session.true_index, t) for t in iterable)
 
     namespace = {**function.__globals__, "enumerate": enumerate}
     loop = types.FunctionType(
