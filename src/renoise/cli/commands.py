@@ -1,0 +1,183 @@
+"""The subcommands: each a few calls of the library."""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+
+from renoise.cli import console, tasks
+from renoise.cli.options import (
+    DEFAULT_MODEL,
+    INVERSION,
+    MODEL,
+    Guidance,
+    InversionOptions,
+    ModelOptions,
+    Negative,
+    Output,
+    OutputFormat,
+    Prompt,
+    Targets,
+)
+
+
+def _version() -> str:
+    import renoise
+
+    return renoise.__version__
+
+
+app = App(
+    name="renoise",
+    help="Invert real photographs with diffusion models (ReNoise, arXiv 2403.14602), reconstruct and edit them.",
+    help_format="plaintext",
+    version=_version,
+    suppress_keyboard_interrupt=False,
+)
+
+
+@app.command
+def invert(
+    photo: Path,
+    /,
+    *,
+    prompt: Prompt = "",
+    output: Output = None,
+    guidance: Guidance = None,
+    negative_prompt: Negative = None,
+    format: OutputFormat = "human",
+    model: ModelOptions = MODEL,
+    options: InversionOptions = INVERSION,
+) -> None:
+    """Find the noise from which the model draws a photograph, and keep it in a .safetensors file."""
+    with console.reporting(format) as report:
+        image = tasks.photograph(photo)
+        (path,) = tasks.outputs(output, photo, ".safetensors")
+        pipe = tasks.load(model, report)
+        inversion = tasks.invert(pipe, image, prompt, options, guidance_scale=guidance, negative_prompt=negative_prompt)
+        report.describe(inversion)
+        report.wrote(inversion.save(path))
+        if model.lora:
+            report.warn(f"the file does not name the LoRA: give --lora {model.lora} again to reconstruct or edit")
+
+
+@app.command
+def reconstruct(
+    inversion: Path,
+    /,
+    *,
+    output: Output = None,
+    format: OutputFormat = "human",
+    model: ModelOptions = MODEL,
+) -> None:
+    """Draw the photograph again from an inversion."""
+    with console.reporting(format) as report:
+        found = tasks.inversion(inversion)
+        (path,) = tasks.outputs(output, inversion, "-reconstruction.png")
+        pipe = tasks.load(tasks.same_model(model, inversion, found), report)
+        report.describe(found)
+        tasks.reconstruct(pipe, found, path)
+        report.wrote(path)
+
+
+@app.command
+def edit(
+    source: Path,
+    /,
+    *,
+    to: Targets,
+    prompt: Prompt | None = None,
+    output: Output = None,
+    guidance: Guidance = None,
+    negative_prompt: Negative = None,
+    format: OutputFormat = "human",
+    model: ModelOptions = MODEL,
+    options: InversionOptions = INVERSION,
+) -> None:
+    """Draw a photograph, or an inversion of one, with another prompt. Several --to share one inversion."""
+    with console.reporting(format) as report:
+        if source.suffix.lower() == ".safetensors":
+            found = tasks.inversion(source, without={"prompt": prompt, **options.given()})
+            paths = tasks.outputs(output, source, *tasks.edit_endings(len(to)))
+            pipe = tasks.load(tasks.same_model(model, source, found), report)
+        else:
+            image = tasks.photograph(source)
+            paths = tasks.outputs(output, source, *tasks.edit_endings(len(to)))
+            pipe = tasks.load(model, report)
+            found = tasks.invert(pipe, image, prompt or "", options)
+        report.describe(found)
+        report.data["to"] = to
+        for target, path in zip(to, paths, strict=True):
+            tasks.edit(pipe, found, target, path, guidance_scale=guidance, negative_prompt=negative_prompt)
+            report.wrote(path)
+
+
+@app.command
+def info(inversion: Path, /, *, format: OutputFormat = "human") -> None:
+    """Show how an inversion was made and how good it is. No model is loaded."""
+    fields = {"file": str(inversion), **dataclasses.asdict(tasks.inversion(inversion).record)}
+    if format == "json":
+        console.print_json(fields)
+    else:
+        console.print_fields(fields)
+
+
+@app.command
+def presets(*, format: OutputFormat = "human") -> None:
+    """List the models whose settings are known."""
+    from renoise.pipelines.presets import PRESETS
+
+    if format == "json":
+        console.print_json({"presets": [dataclasses.asdict(preset) for preset in PRESETS.values()]})
+    else:
+        console.print_presets(PRESETS.values())
+
+
+@app.command
+def demo(
+    photo: Path | None = None,
+    /,
+    *,
+    prompt: Prompt | None = None,
+    to: Annotated[list[str] | None, Parameter(name="--to", help="edits to make instead", negative="")] = None,
+    output: Annotated[Path, Parameter(name=["--output", "-o"], help="a folder")] = Path("renoise-demo"),
+    format: OutputFormat = "human",
+    model: ModelOptions = MODEL,
+    options: InversionOptions = INVERSION,
+) -> None:
+    """Invert, reconstruct and edit one photograph, and lay the pictures side by side in a labelled strip."""
+    from renoise.cli.demo import edits, example, show
+
+    with console.reporting(format) as report:
+        title = "photograph"
+        if photo is None:
+            photo, caption = example()
+            title, prompt = "drawn by orchard", caption if prompt is None else prompt
+            model = dataclasses.replace(model, model=model.model or DEFAULT_MODEL)  # its own picture needs no warning
+        image = tasks.photograph(photo)
+        tasks.outputs(output / "strip.png", photo, ".png")
+        prompt = prompt or ""
+        wishes = [("edit", text) for text in to] if to else edits(prompt)
+        show(tasks.load(model, report), image, title, prompt, wishes, options, output, report)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; its exit status: 0, 2 for wrong input, 1 for a fault of ours, 130 when interrupted."""
+    tokens = list(sys.argv[1:] if argv is None else argv)
+    try:
+        app(tokens, exit_on_error=False, print_error=False, result_action="return_none")
+    except BrokenPipeError:  # who read our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at the end
+        return console.INTERNAL
+    except (Exception, KeyboardInterrupt) as error:
+        if os.environ.get("RENOISE_DEBUG"):
+            raise
+        usage = isinstance(error, CycloptsError)
+        status, text = (console.WRONG_INPUT, console.one_line(error)) if usage else console.explain(error)
+        print(f"renoise: {text}", file=sys.stderr)
+        return status
+    return 0

@@ -1,0 +1,96 @@
+"""`renoise demo`: the bundled example picture, three edits of a caption, and the strip that shows them."""
+
+import json
+import re
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+from renoise import images
+from renoise.cli import tasks
+from renoise.cli.console import Report
+from renoise.cli.options import InversionOptions
+from renoise.strip import strip
+
+_COLOURS = "red|green|yellow|orange|purple|brown|black|white|pink|blue|gray|beige"
+_COLOUR = rf"(?:(?:light|dark) )?(?:{_COLOURS})"
+_WORD = r"(?!(?:and|of|on)\b)[a-z-]+"
+_KIND = rf"{_WORD}(?: {_WORD})?"
+_CAPTION = re.compile(
+    rf"(?P<head>(?:.* of )?)(?P<article>an?) (?:(?P<colour>{_COLOUR}(?: and {_COLOUR})?) )?(?P<kind>{_KIND})"
+    rf"(?P<rest>(?: and .+)?) on an? (?P<ground>{_COLOURS}) background"
+)
+_FRUITS = {"lemon": "a yellow lemon", "plum": "a purple plum"}
+
+
+def example() -> tuple[Path, str]:
+    """The bundled picture, which `orchard` drew, and its caption."""
+    folder = files("renoise") / "orchard"
+    picture = Path(str(folder / "example.png"))
+    if not picture.exists():
+        raise FileNotFoundError("this installation has no example picture: name one, renoise demo PHOTO --prompt …")
+    return picture, json.loads((folder / "example.json").read_text(encoding="utf-8"))["prompt"]
+
+
+def edits(prompt: str) -> list[tuple[str, str]]:
+    """Three (kind of edit, prompt): background, kind and colour of a caption in orchard's words, else three of any picture."""
+    if not prompt:
+        return [
+            ("edit", f"a photo of a {what} background")
+            for what in ("yellow lemon on a white", "red apple on a blue", "green pear on a pink")
+        ]
+    caption = _CAPTION.fullmatch(prompt.strip())
+    if not caption:
+        return [
+            ("night", f"{prompt}, at night"),
+            ("snow", f"{prompt}, in the snow"),
+            ("painting", f"{prompt}, oil painting"),
+        ]
+    head, kind, rest, ground = caption["head"], caption["kind"], caption["rest"], caption["ground"]
+    fruit = f"{caption['article']} {caption['colour']} {kind}" if caption["colour"] else f"{caption['article']} {kind}"
+
+    def text(fruit: str, ground: str) -> str:
+        return f"{head}{fruit}{rest} on {_article(ground)} {ground} background"
+
+    colour = "green" if "yellow" in fruit or kind in ("lemon", "banana") else "yellow"
+    return [
+        ("background", text(fruit, "blue" if ground != "blue" else "orange")),
+        ("kind", text(_FRUITS["plum" if "lemon" in kind else "lemon"], ground)),
+        ("colour", text(f"a {colour} {kind}", ground)),
+    ]
+
+
+def _article(word: str) -> str:
+    return "an" if word[0] in "aeiou" else "a"
+
+
+def show(
+    pipe: Any,
+    image: Image,
+    title: str,
+    prompt: str,
+    wishes: Sequence[tuple[str, str]],
+    options: InversionOptions,
+    folder: Path,
+    report: Report,
+) -> None:
+    """Invert, reconstruct and edit; every output is written as soon as it exists, the strip of them all last."""
+    inversion = tasks.invert(pipe, image, prompt, options)
+    report.describe(inversion)
+    report.wrote(inversion.save(folder / "inversion.safetensors"))
+    source = images.fit(image, inversion.record.width, inversion.record.height)
+    path = folder / "reconstruction.png"
+    tiles = [
+        (f"{title}\n{prompt}", source),
+        ("reconstruction\n" + report.quality().replace(", ", "\n"), tasks.reconstruct(pipe, inversion, path)),
+    ]
+    report.wrote(path)
+    for (what, target), ending in zip(wishes, tasks.edit_endings(len(wishes)), strict=True):
+        path = folder / ending.removeprefix("-")
+        tiles.append((f"{what}\n{target}", tasks.edit(pipe, inversion, target, path)))
+        report.wrote(path)
+    report.data["to"] = [target for _, target in wishes]
+    report.wrote(images.save(strip(tiles), folder / "strip.png"))

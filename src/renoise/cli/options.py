@@ -1,0 +1,76 @@
+"""The options that subcommands share. Unset ones are None: the model's preset decides."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+from cyclopts.validators import Number
+
+from renoise.cli.console import Format
+
+DEFAULT_MODEL = "orchard"
+_LARGEST_SEED = 2**63 - 1
+_POSITIVE, _NOT_NEGATIVE = Number(gte=1), Number(gte=0)
+_MODEL, _METHOD = Group("Model", sort_key=2), Group("Inversion (unset: as the model's preset says)", sort_key=3)
+
+
+@Parameter(name="*", group=_MODEL)
+@dataclasses.dataclass(frozen=True)
+class ModelOptions:
+    """Which model, and how it is loaded."""
+
+    model: Annotated[str | None, Parameter(help="preset, local folder or Hub id (default: orchard)")] = None
+    revision: Annotated[str | None, Parameter(help="branch, tag or commit on the Hub")] = None
+    dtype: Annotated[Literal["auto", "bf16", "fp16", "fp32"], Parameter(help="number format of the network")] = "auto"
+    device: Annotated[str | None, Parameter(help="cpu, cuda, cuda:1, mps … (default: the fastest there is)")] = None
+    cpu_offload: Annotated[bool, Parameter(help="keep idle parts in main memory", negative="")] = False
+    vae_tiling: Annotated[bool, Parameter(help="encode and decode in tiles, to save memory", negative="")] = False
+    lora: Annotated[str | None, Parameter(help="LoRA weights: file, folder or Hub id")] = None
+    trust_remote_code: Annotated[bool, Parameter(help="run code that comes with the model", negative="")] = False
+
+
+@Parameter(name="*", group=_METHOD)
+@dataclasses.dataclass(frozen=True)
+class InversionOptions:
+    """How a photograph is inverted."""
+
+    steps: Annotated[int | None, Parameter(help="sampler steps", validator=_POSITIVE)] = None
+    strength: Annotated[float | None, Parameter(help="how far to noise: (0, 1]", validator=Number(gt=0, lte=1))] = None
+    seed: Annotated[int | None, Parameter(help="of the random numbers", validator=Number(gte=0, lte=_LARGEST_SEED))] = (
+        None
+    )
+    width: Annotated[int | None, Parameter(help="pixels", validator=_POSITIVE)] = None
+    height: Annotated[int | None, Parameter(help="pixels", validator=_POSITIVE)] = None
+    iterations: Annotated[int | None, Parameter(help="K of the paper; 0: plain DDIM", validator=_NOT_NEGATIVE)] = None
+    tolerance: Annotated[float | None, Parameter(help="residual that is small enough", validator=_NOT_NEGATIVE)] = None
+    lambda_pair: Annotated[float | None, Parameter(help="edit loss: uncorrelated noise", validator=_NOT_NEGATIVE)] = (
+        None
+    )
+    lambda_kl: Annotated[float | None, Parameter(help="edit loss: normal noise", validator=_NOT_NEGATIVE)] = None
+    correction: Annotated[float | None, Parameter(help="noise correction: 0 … inf", validator=_NOT_NEGATIVE)] = None
+    anderson: Annotated[bool | None, Parameter(help="Anderson acceleration")] = None
+    first_guess: Annotated[Literal["latent", "epsilon"] | None, Parameter(help="where the iteration begins")] = None
+
+    def given(self) -> dict[str, Any]:
+        """The options that were given."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+
+    def settings(self) -> dict[str, Any]:
+        """Those of them that are fields of ReNoise."""
+        return {name: value for name, value in self.given().items() if name not in _ARGUMENTS}
+
+
+_ARGUMENTS = ("steps", "strength", "seed", "width", "height")  # of renoise.invert; the others are fields of ReNoise
+MODEL, INVERSION = ModelOptions(), InversionOptions()  # nothing given
+
+Output = Annotated[
+    Path | None, Parameter(name=["--output", "-o"], help="default: named after the input, in this folder")
+]
+OutputFormat = Annotated[Format, Parameter(name="--format", help="json: one object on stdout, for programs")]
+Prompt = Annotated[str, Parameter(help="what the photograph shows")]
+Guidance = Annotated[float | None, Parameter(help="guidance scale (default: the preset's)", validator=_NOT_NEGATIVE)]
+Negative = Annotated[str | None, Parameter(help="what the picture does not show")]
+Targets = Annotated[
+    list[str], Parameter(name="--to", help="what to make of it; repeat it for more pictures", negative="")
+]

@@ -1,0 +1,221 @@
+"""What the subcommands share: look at the input before anything slow begins, load, invert, draw and write, with progress."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from renoise.cli import console
+from renoise.cli.options import DEFAULT_MODEL, InversionOptions, ModelOptions
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from renoise.inversion import Inversion
+    from renoise.settings import ReNoise
+
+_IN_THE_PICTURE = (
+    "model",
+    "revision",
+    "sampler",
+    "num_inference_steps",
+    "strength",
+    "seed",
+    "width",
+    "height",
+    "settings",
+)
+
+
+def photograph(path: Path) -> "Image":
+    """The photograph in a file."""
+    from renoise import images
+
+    return images.open_image(path)
+
+
+def inversion(path: Path, without: Mapping[str, Any] | None = None) -> "Inversion":
+    """The inversion in a file. ValueError if an option is given (not None) that can no longer have an effect on it."""
+    from renoise.inversion import Inversion
+
+    found = Inversion.load(path)
+    idle = [f"--{name.replace('_', '-')}" for name, value in (without or {}).items() if value is not None]
+    if idle:
+        raise ValueError(f"{path} is inverted already: leave out {', '.join(idle)}, there is no effect any more")
+    if len(found) != 1:
+        raise ValueError(
+            f"{path} holds {len(found)} pictures, the command line works on one: save inversion[i] by itself"
+        )
+    return found
+
+
+def outputs(given: Path | None, source: Path, *endings: str) -> list[Path]:
+    """Where the outputs go, one per ending. ValueError, before any work, for a path that cannot be written so."""
+    names = [source.stem + ending for ending in endings]
+    if given is None:
+        paths = [Path(name) for name in names]
+    elif given.is_dir():
+        paths = [given / name for name in names]
+    elif len(endings) == 1:
+        paths = [given]
+    else:
+        paths = [given.with_name(f"{given.stem}-{number}{given.suffix}") for number in range(1, len(endings) + 1)]
+    for path, ending in zip(paths, endings, strict=True):
+        _check_output(path, source, Path("x" + ending).suffix)
+    return paths
+
+
+def edit_endings(count: int) -> list[str]:
+    """The endings of the pictures of several edits."""
+    return [f"-edit-{number}.png" for number in range(1, count + 1)]
+
+
+def load(options: ModelOptions, report: console.Report) -> Any:
+    """The pipeline, as the options want it."""
+    import renoise
+    from renoise.pipelines.quiet import quiet
+
+    if options.model is None:
+        report.warn(_knows_fruits())
+    name, dtype = _whole(options.model or DEFAULT_MODEL), options.dtype
+    if options.cpu_offload and dtype == "auto":
+        dtype = "bf16"  # it is loaded on the CPU, but runs on the accelerator
+    _check_device(options.device)
+    quiet()
+    console.note(f"loading {name} …")
+    pipe = renoise.load(
+        name,
+        dtype=dtype,
+        device="cpu" if options.cpu_offload else options.device,
+        revision=options.revision,
+        trust_remote_code=options.trust_remote_code,
+    )
+    if options.lora:
+        _add_lora(pipe, options.lora)
+    if options.vae_tiling:
+        pipe.vae.enable_tiling()
+    if options.cpu_offload:
+        pipe.enable_model_cpu_offload(device=options.device)
+    return pipe
+
+
+def same_model(options: ModelOptions, path: Path, found: "Inversion") -> ModelOptions:
+    """The options with the model that an inversion was made with. ValueError if they name another."""
+    from renoise.pipelines.presets import find
+
+    own, wanted = found.record.model, options.model
+    if wanted is not None and _whole(wanted) != _whole(own) and (find(wanted) is None or find(wanted) is not find(own)):
+        raise ValueError(f"{path} was made with {own}, not with {wanted}: leave --model out, or invert it again")
+    return dataclasses.replace(options, model=own, revision=options.revision or found.record.revision)
+
+
+def invert(pipe: Any, image: "Image", prompt: str, options: InversionOptions, **call: Any) -> "Inversion":
+    """The inversion of one photograph."""
+    import renoise
+
+    with console.progress("inverting") as progress:
+        return renoise.invert(
+            pipe,
+            image,
+            prompt,
+            settings=_settings(pipe, options),
+            num_inference_steps=options.steps,
+            strength=1.0 if options.strength is None else options.strength,
+            seed=options.seed or 0,
+            height=options.height,
+            width=options.width,
+            progress=progress,
+            **call,
+        )
+
+
+def reconstruct(pipe: Any, found: "Inversion", path: Path) -> "Image":
+    """The reconstruction, written to `path`."""
+    import renoise
+
+    with console.progress("reconstructing") as progress:
+        picture = renoise.reconstruct(pipe, found, progress=progress)[0]
+    _save(picture, path, found, prompt=found.prompt[0])
+    return picture
+
+
+def edit(pipe: Any, found: "Inversion", target: str, path: Path, **call: Any) -> "Image":
+    """The picture drawn with another prompt, written to `path`."""
+    import renoise
+
+    with console.progress("editing") as progress:
+        picture = renoise.edit(pipe, found, target, progress=progress, **call)[0]
+    given = {name: value for name, value in call.items() if value is not None}
+    _save(picture, path, found, prompt=target, source_prompt=found.prompt[0], **given)
+    return picture
+
+
+def _save(picture: "Image", path: Path, found: "Inversion", **made: Any) -> None:
+    from renoise import images
+
+    images.save(picture, path, {name: getattr(found.record, name) for name in _IN_THE_PICTURE} | made)
+
+
+def _settings(pipe: Any, options: InversionOptions) -> "ReNoise | None":
+    """The settings for this pipeline with what was given put in; None, the library's own choice, if nothing was."""
+    from renoise.pipelines.presets import find
+    from renoise.settings import ReNoise
+
+    given = options.settings()
+    if not given:
+        return None
+    preset = find(pipe)
+    chosen = preset.settings if preset else ReNoise.for_pipeline(pipe, options.steps)
+    if given.get("iterations", chosen.iterations) != chosen.iterations:
+        given |= {"weights_low": None, "weights_high": None}  # they are a mean over another number of iterates
+    return dataclasses.replace(chosen, **given, source=f"{chosen.source}; changed: {', '.join(options.settings())}")
+
+
+def _check_device(device: str | None) -> None:
+    import torch
+
+    if device is not None:
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"--device {device} cannot be used: {str(error).splitlines()[0]}") from error
+
+
+def _add_lora(pipe: Any, lora: str) -> None:
+    if not hasattr(pipe, "load_lora_weights"):
+        raise ValueError(f"{type(pipe).__name__} takes no --lora")
+    try:
+        pipe.load_lora_weights(lora)
+    except Exception as error:  # diffusers and peft raise many kinds for weights that do not fit
+        raise ValueError(f"--lora {lora} cannot be loaded: {str(error).splitlines()[0]}") from error
+
+
+def _whole(model: str) -> str:
+    """A model's name; of a folder the absolute path, so that an inversion still finds it from elsewhere."""
+    from renoise.pipelines.presets import PRESETS
+
+    return str(Path(model).resolve()) if model not in PRESETS and Path(model).is_dir() else model
+
+
+def _check_output(path: Path, source: Path, suffix: str) -> None:
+    from renoise import images
+
+    if suffix == ".safetensors" and path.suffix != suffix:
+        raise ValueError(f"{path}: an inversion is written as .safetensors")
+    if suffix != ".safetensors":
+        images.writable(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder")
+    if path.exists() and source.exists() and path.samefile(source):
+        raise ValueError(f"{path} is the input: name another output")
+    parent = next(folder for folder in (path.absolute().parent, *path.absolute().parents) if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise ValueError(f"{path} cannot be written: {parent} is no folder that you may write to")
+
+
+def _knows_fruits() -> str:
+    from renoise.pipelines.presets import PRESETS
+
+    others = ", ".join(name for name in PRESETS if name != DEFAULT_MODEL)
+    return f"{DEFAULT_MODEL} knows fruits and vegetables only; for other photographs use --model with one of {others}"

@@ -1,0 +1,391 @@
+"""The command line, run on a tiny Stable Diffusion in a folder: what it writes, what it prints, and how it fails."""
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import renoise
+from renoise.cli import console, main
+from renoise.cli.demo import edits
+from renoise.cli.options import InversionOptions
+from renoise.settings import ReNoise
+from tests.tiny import TINY
+
+PROMPT = "a photo of a red apple on a white background"
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two models."""
+    folder = tmp_path_factory.mktemp("models")
+    for name in ("sd", "sdxl_turbo"):
+        TINY[name](contractive=True).pipe.save_pretrained(folder / name)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An empty current folder with a photograph in it; no warning slips past the report."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RENOISE_DEBUG", raising=False)
+    gradient = Image.linear_gradient("L").resize((40, 32))
+    Image.merge("RGB", [gradient, gradient.rotate(180), gradient]).save("apple.png")
+    with warnings.catch_warnings():
+        yield
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command: exit status, stdout, stderr."""
+
+    def run(*argv: str | Path) -> tuple[int, str, str]:
+        status = main([str(token) for token in argv])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
+@pytest.fixture
+def tiny(models: Path) -> list[str]:
+    """The options that make a run small."""
+    return ["--model", str(models / "sd"), "--width", "32", "--height", "32", "--steps", "3"]
+
+
+@pytest.fixture
+def inverted(run: Run, tiny: list[str]) -> str:
+    """A file with an inversion."""
+    assert run("invert", "apple.png", "--prompt", PROMPT, *tiny)[0] == 0
+    return "apple.safetensors"
+
+
+def _fails(result: tuple[int, str, str], *says: str) -> None:
+    """Status 2, nothing on stdout, and one line that says what is wrong."""
+    status, out, err = result
+    assert (status, out, err.count("\n")) == (2, "", 1), err
+    assert err.startswith("renoise: ")
+    for text in says:
+        assert text in err
+
+
+# --- what it does ------------------------------------------------------------------------------------------------------
+
+
+def test_invert_reconstruct_edit_by_their_default_names(run: Run, tiny: list[str]):
+    status, out, err = run("invert", "apple.png", "--prompt", PROMPT, *tiny)
+    assert (status, out) == (0, "apple.safetensors\n")
+    assert "dB PSNR, the autoencoder alone" in err
+    assert "network calls in 3 steps" in err
+    assert " s\n" in err
+    assert run("reconstruct", "apple.safetensors")[:2] == (0, "apple-reconstruction.png\n")
+    assert run("edit", "apple.safetensors", "--to", "a lemon", "--to", "")[:2] == (
+        0,
+        "apple-edit-1.png\napple-edit-2.png\n",
+    )
+    assert sorted(os.listdir()) == sorted(
+        ["apple.png", "apple.safetensors", "apple-reconstruction.png", "apple-edit-1.png", "apple-edit-2.png"]
+    )
+
+
+def test_json_is_one_object_with_everything(run: Run, tiny: list[str], models: Path):
+    status, out, err = run("invert", "apple.png", "--prompt", PROMPT, "--format", "json", *tiny)
+    found = json.loads(out)
+    assert (status, err) == (0, "")
+    assert set(found) == {
+        "outputs", "model", "prompt", "psnr", "ceiling_psnr", "evaluations", "residuals", "seconds", "warnings", "settings",
+    }  # fmt: skip
+    assert found["outputs"] == ["apple.safetensors"]
+    assert (found["prompt"], found["model"], found["warnings"]) == (PROMPT, str(models / "sd"), [])
+    assert found["psnr"] <= found["ceiling_psnr"] + 1
+    assert found["evaluations"] >= 3
+    assert len(found["residuals"]) == 3
+    assert ReNoise(**found["settings"])
+
+
+def test_edits_of_a_photograph_share_one_inversion(run: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch):
+    calls = []
+    monkeypatch.setattr(renoise, "invert", lambda *a, invert=renoise.invert, **k: (calls.append(a), invert(*a, **k))[1])
+    status, out, _ = run("edit", "apple.png", "--to", "a", "--to", "b", "-o", "new/b.jpg", "--format", "json", *tiny)
+    assert (status, len(calls)) == (0, 1)
+    assert json.loads(out)["outputs"] == ["new/b-1.jpg", "new/b-2.jpg"]
+    assert json.loads(out)["to"] == ["a", "b"]
+    with Image.open("new/b-2.jpg") as image:
+        made = json.loads(image.getexif()[0x010E])
+        assert (made["prompt"], made["seed"], image.size) == ("b", 0, (32, 32))
+
+
+def test_output_may_be_a_folder_that_exists(run: Run, inverted: str):
+    Path("pictures").mkdir()
+    assert run("edit", inverted, "--to", "a", "-o", "pictures")[1] == "pictures/apple-edit-1.png\n"
+
+
+def test_info_shows_the_record_without_a_model(run: Run, inverted: str):
+    status, out, _ = run("info", inverted)
+    assert status == 0
+    assert PROMPT in out
+    assert "metrics.psnr" in out
+    found = json.loads(run("info", inverted, "--format", "json")[1])
+    assert (found["file"], found["prompt"], found["width"]) == (inverted, [PROMPT], 32)
+
+
+def test_presets(run: Run):
+    status, out, _ = run("presets")
+    assert status == 0
+    assert all(name in out for name in renoise.PRESETS)
+    found = json.loads(run("presets", "--format", "json")[1])["presets"]
+    assert [preset["name"] for preset in found] == list(renoise.PRESETS)
+
+
+def test_demo_of_a_named_photograph(run: Run, tiny: list[str]):
+    status, out, err = run("demo", "apple.png", "--prompt", PROMPT, *tiny)
+    names = ["inversion.safetensors", "reconstruction.png", "edit-1.png", "edit-2.png", "edit-3.png", "strip.png"]
+    assert status == 0, err
+    assert out.split() == [f"renoise-demo/{name}" for name in names]
+    with Image.open("renoise-demo/strip.png") as strip:
+        assert strip.width > 5 * 256
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (Path(renoise.__file__).parent / "orchard" / "example.png").exists(),
+    reason="the embedded model is not in place",
+)
+def test_demo_without_any_argument(run: Run):
+    status, out, err = run("demo", "--format", "json")
+    assert status == 0, err
+    found = json.loads(out)
+    assert found["model"] == "orchard"
+    assert len(found["to"]) == 3
+    assert all(Path(path).exists() for path in found["outputs"])
+    assert found["psnr"] > found["ceiling_psnr"] - 3
+
+
+@pytest.mark.parametrize(
+    ("caption", "background", "kind", "colour"),
+    [
+        (PROMPT, "a red apple on a blue", "a yellow lemon on a white", "a yellow apple on a white"),
+        (
+            "a photo of a light green pear and an onion on a blue background",
+            "a light green pear and an onion on an orange",
+            "a yellow lemon and an onion on a blue",
+            "a yellow pear and an onion on a blue",
+        ),
+        (
+            "a photo of a lemon on a red background",
+            "a lemon on a blue",
+            "a purple plum on a red",
+            "a green lemon on a red",
+        ),
+    ],
+)
+def test_the_demo_edits_captions_in_words_that_orchard_knows(caption: str, background: str, kind: str, colour: str):
+    assert [text for _, text in edits(caption)] == [f"a photo of {x} background" for x in (background, kind, colour)]
+
+
+@pytest.mark.parametrize("prompt", ["", "a cat on a sofa", "on", "a [bracket", "  "])
+def test_the_demo_has_three_edits_for_any_prompt(prompt: str):
+    assert len({text for _, text in edits(prompt)}) == 3
+
+
+def test_options_reach_the_inversion(run: Run, models: Path, tiny: list[str]):
+    status, out, _ = run(
+        "invert", "apple.png", "--format", "json", "--model", models / "sdxl_turbo", *tiny[2:], "--iterations", "2",
+        "--tolerance", "0", "--correction", "inf", "--lambda-kl", "0.05", "--seed", "9", "--strength", "0.7",
+    )  # fmt: skip
+    settings = json.loads(out)["settings"]
+    assert status == 0
+    assert (settings["iterations"], settings["tolerance"], settings["lambda_kl"]) == (2, 0, 0.05)
+    assert settings["correction"] == "inf"
+    assert "iterations, tolerance, lambda_kl, correction" in settings["source"]
+    record = renoise.Inversion.load("apple.safetensors").record
+    assert (record.seed, record.strength, record.prompt) == (9, 0.7, [""])
+
+
+def test_every_inversion_option_is_an_argument_or_a_setting():
+    every = InversionOptions(*range(1, 13))  # pyright: ignore[reportArgumentType]
+    assert set(every.settings()) < set(ReNoise.__dataclass_fields__)
+    assert len(every.given()) == len(InversionOptions.__dataclass_fields__)
+
+
+# --- what it says ------------------------------------------------------------------------------------------------------
+
+
+def test_warnings_are_in_the_report(run: Run, tiny: list[str]):
+    Image.new("RGBA", (1, 1), (200, 0, 0, 128)).save("dot.png")
+    long = "a very " * 90 + "red apple"
+    found = json.loads(run("invert", "dot.png", "--prompt", long, "--format", "json", *tiny)[1])
+    says = "\n".join(found["warnings"])
+    assert "dot.png is transparent in places" in says
+    assert "only 1x1 px: enlarged 32 times to cover 32x32" in says
+    assert "the text encoder reads the first 77" in says
+    assert len(set(found["warnings"])) == len(found["warnings"])
+
+
+def test_the_default_model_says_once_what_it_knows(run: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("renoise.cli.tasks.DEFAULT_MODEL", tiny[1])
+    _, _, err = run("edit", "apple.png", "--to", "a", "--to", "b", *tiny[2:])
+    assert err.count("fruits and vegetables only; for other photographs use --model with one of") == 1
+    assert "sdxl-turbo" in err
+
+
+def test_progress_is_for_terminals_and_goes_to_stderr(run: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    _, out, err = run("invert", "apple.png", *tiny)
+    assert "inverting" in err
+    assert out == "apple.safetensors\n"
+
+
+# --- how it fails ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        ("invert", "PHOTO"),
+        ("invert missing.png", "missing.png: no such file"),
+        ("invert text.png", "text.png cannot be read as a picture"),
+        ("invert .", "is a folder"),
+        ("edit apple.png", "--to"),
+        ("nonsense", "invert, reconstruct, edit"),
+        ("invert apple.png --stpes 3", "Did you mean --steps"),
+        ("invert apple.png --steps 0", "--steps"),
+        ("invert apple.png --strength 0", "--strength"),
+        ("invert apple.png --strength 1.01", "--strength"),
+        ("invert apple.png --strength nan", "--strength"),
+        ("invert apple.png --seed -1", "--seed"),
+        ("invert apple.png --dtype fp8", "fp32"),
+        ("invert apple.png --format xml", "json"),
+        ("invert apple.png --model sdxl-trubo", "did you mean sdxl-turbo"),
+        ("invert apple.png --model .", "model_index.json"),
+        ("invert apple.png --model nobody/nothing", "nobody/nothing cannot be loaded"),
+        ("invert apple.png --device nosuch", "--device nosuch cannot be used"),
+        ("invert apple.png -o apple.png", "written as .safetensors"),
+        ("edit apple.png --to a -o apple.png", "apple.png is the input"),
+        ("edit apple.png --to a -o b.gif", ".webp"),
+        ("edit apple.png --to a -o text.png/b.png", "is no folder"),
+        ("info missing.safetensors", "no such file"),
+        ("info text.png", "no inversion of renoise"),
+        ("reconstruct text.safetensors", "no inversion of renoise"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_2(run: Run, argv: str, says: str):
+    Path("text.png").write_text("this is no picture, but it is long enough for a header")
+    Path("text.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    before = sorted(os.listdir())
+    _fails(run(*argv.split()), says)
+    assert sorted(os.listdir()) == before
+
+
+def test_a_width_that_the_model_cannot_draw(run: Run, models: Path):
+    _fails(run("invert", "apple.png", "--model", models / "sd", "--width", "31", "--height", "32"), "multiple of 8")
+
+
+def test_settings_that_would_have_no_effect_are_refused(run: Run, tiny: list[str], inverted: str):
+    _fails(run("invert", "apple.png", *tiny, "--correction", "1"), "correction")
+    _fails(run("edit", inverted, "--to", "a", "--seed", "3", "--prompt", "b"), "leave out --prompt, --seed")
+
+
+def test_another_model_than_the_inversions_is_refused_naming_both(run: Run, models: Path, inverted: str):
+    _fails(
+        run("reconstruct", inverted, "--model", models / "sdxl_turbo"), str(models / "sd"), str(models / "sdxl_turbo")
+    )
+    _fails(run("edit", inverted, "--to", "a", "--model", "orchard"), str(models / "sd"), "orchard")
+    assert run("reconstruct", inverted, "--model", models / "sdxl_turbo" / ".." / "sd")[0] == 0
+
+
+def test_an_inversion_finds_a_model_in_a_relative_folder_from_elsewhere(
+    run: Run, models: Path, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(models)
+    photo, output = tmp_path / "apple.png", tmp_path / "apple.safetensors"
+    assert run("invert", photo, "-o", output, "--model", "sd", *tiny[2:])[0] == 0
+    monkeypatch.chdir(tmp_path)
+    assert run("reconstruct", output)[0] == 0
+
+
+def test_out_of_memory_says_what_to_lower(run: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch):
+    for error in (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), MemoryError()):
+
+        def fail(*args: Any, error: BaseException = error, **kwargs: Any) -> None:
+            raise error
+
+        monkeypatch.setattr(renoise, "invert", fail)
+        _fails(run("invert", "apple.png", *tiny), "--width", "--dtype bf16", "--cpu-offload")
+
+
+def test_a_full_disk_names_the_file(run: Run, inverted: str, monkeypatch: pytest.MonkeyPatch):
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    _fails(run("reconstruct", inverted), "apple-reconstruction.png: No space left on device")
+
+
+def test_an_interrupt_is_130_and_keeps_what_is_written(run: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch):
+    def edit(pipe: Any, inversion: Any, prompt: str, edit: Any = renoise.edit, **call: Any) -> Any:
+        if prompt == "stop":
+            raise KeyboardInterrupt
+        return edit(pipe, inversion, prompt, **call)
+
+    monkeypatch.setattr(renoise, "edit", edit)
+    status, out, err = run("edit", "apple.png", "--to", "a", "--to", "stop", *tiny)
+    assert (status, out, err) == (130, "apple-edit-1.png\n", "renoise: interrupted\n")
+    assert Path("apple-edit-1.png").exists()
+
+
+def test_a_fault_of_ours_is_one_line_and_a_traceback_on_demand(
+    run: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(renoise, "invert", lambda *args, **kwargs: {}["lost"])
+    status, _, err = run("invert", "apple.png", *tiny)
+    assert (status, err) == (1, "renoise: KeyError: 'lost' (unexpected; RENOISE_DEBUG=1 shows where)\n")
+    monkeypatch.setenv("RENOISE_DEBUG", "1")
+    with pytest.raises(KeyError):
+        run("invert", "apple.png", *tiny)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("GatedRepoError", "hf auth login"),
+        ("RepositoryNotFoundError", "no such model on the Hugging Face Hub"),
+        ("ConnectError", "cannot be reached"),
+    ],
+)
+def test_trouble_with_the_hub_is_explained(name: str, says: str):
+    try:
+        try:
+            raise type(name, (Exception,), {})("much\ntext")
+        except Exception as cause:
+            raise OSError("sdxl cannot be loaded from owner/sdxl: some text") from cause
+    except OSError as error:
+        status, text = console.explain(error)
+    assert status == 2
+    assert text.startswith("sdxl cannot be loaded from owner/sdxl: ")
+    assert says in text
+
+
+def test_help_is_quick_and_needs_no_torch():
+    code = "import sys; from renoise.cli import main; main(['edit', '--help']); assert not {'torch', 'numpy'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "--lambda-kl" in done.stdout
+
+
+def test_as_a_process(models: Path, tiny: list[str]):
+    command = [sys.executable, "-m", "renoise.cli", "invert", "apple.png", "--format", "json", *tiny]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["outputs"] == ["apple.safetensors"]
+    assert done.stderr == ""
+    done = subprocess.run([*command, "--steps", "0"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
