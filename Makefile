@@ -35,8 +35,9 @@ format: $(DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Prints the figures of README.md, from a folder of photographs.
 bench: $(RUN)
-	$(BIN)/renoise bench
+	$(BIN)/python -m benchmarks.reconstruction --data "$(DATA)" --output benchmarks/reconstruction
 
 # Trains the embedded model again from a folder of pictures (training/README.md).
 orchard: $(RUN)
