@@ -1,0 +1,77 @@
+"""Pictures → latents, checked against the pipelines' own way back."""
+
+import diffusers
+import pytest
+import torch
+
+from renoise.pipelines.driver import drive
+from renoise.pipelines.latents import default_size, encode
+from tests.tiny import TINY, Tiny
+
+
+def shown(tiny: Tiny, x_0: torch.Tensor) -> torch.Tensor:
+    """What the pipeline's own decoding makes of x_0."""
+
+    def nothing(_):
+        return x_0
+        yield
+
+    arguments = dict(tiny.call, prompt=tiny.prompts, num_inference_steps=2, output_type="pt")
+    return drive(tiny.pipe, nothing, tuple(x_0.shape), arguments).output.images
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_scaling_shift_and_packing_are_undone_by_the_pipelines_own_decoding(name):
+    tiny = TINY[name]()
+    vae, pictures = tiny.pipe.vae, tiny.images()
+    with torch.no_grad():
+        x = pictures * 2 - 1
+        encoded = vae.encode(x.unsqueeze(2) if name == "qwen_image" else x)
+        z = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latent
+        expected = vae.decode(z).sample / 2 + 0.5
+    expected = expected[:, :, 0] if name == "qwen_image" else expected
+    torch.testing.assert_close(shown(tiny, encode(tiny.pipe, pictures)), expected.clamp(0, 1), rtol=1e-4, atol=1e-4)
+
+
+def test_a_tiny_autoencoder_in_the_place_of_the_large_one():
+    tiny = TINY["sd"]()
+    channels = dict(encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8))
+    blocks = dict(num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1))
+    tiny.pipe.vae = diffusers.AutoencoderTiny(**channels, **blocks).eval()
+    pictures = tiny.images()
+    with torch.no_grad():
+        expected = tiny.pipe.vae.decode(tiny.pipe.vae.encode(pictures * 2 - 1).latents).sample / 2 + 0.5
+    torch.testing.assert_close(shown(tiny, encode(tiny.pipe, pictures)), expected.clamp(0, 1), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("upcast", [False, True])
+def test_a_half_precision_autoencoder_that_overflows_is_lent_float32(upcast):
+    tiny = TINY["sdxl"]()
+    expected = encode(tiny.pipe, tiny.images())
+    tiny.pipe.vae.register_to_config(force_upcast=upcast)
+    tiny.pipe.vae.to(torch.float16)
+    seen = []
+    hook = tiny.pipe.vae.encoder.register_forward_pre_hook(lambda module, args: seen.append(args[0].dtype))
+    found = encode(tiny.pipe, tiny.images())
+    hook.remove()
+    assert seen == [torch.float32 if upcast else torch.float16]
+    assert tiny.pipe.vae.dtype == torch.float16
+    assert found.dtype == torch.float32
+    assert ((found - expected).norm() / expected.norm()) < 5e-3
+
+
+def test_the_posterior_is_not_sampled():
+    tiny = TINY["sd"]()
+    assert torch.equal(encode(tiny.pipe, tiny.images()), encode(tiny.pipe, tiny.images()))
+
+
+def test_a_pipeline_without_an_autoencoder_is_refused_with_the_way_around():
+    tiny = TINY["sd"]()
+    tiny.pipe.vae = None
+    with pytest.raises(ValueError, match="latents="):
+        encode(tiny.pipe, tiny.images())
+
+
+def test_the_default_size_is_the_pipelines_own():
+    assert default_size(TINY["sd"]().pipe) == (32, 32)
+    assert default_size(TINY["sd3"]().pipe) == (32, 32)
