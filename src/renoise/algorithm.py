@@ -29,6 +29,8 @@ Program = Generator[tuple[Tensor, int], Tensor, Result]
 Progress = Callable[[int, int], None]
 
 PATIENCE, PROGRESS = 5, 0.9  # an image stalls if this many iterations do not bring its residual below 0.9 of the best
+NEGLIGIBLE = 1e-4  # no residual below this is called divergence: rounding may let it grow
+WHITENED = 10.0  # edit losses move the iterates: their residual may end this many times above the first
 
 
 @dataclass(frozen=True)
@@ -149,8 +151,8 @@ def solve(
     first, residual, mark = images * math.inf, images * math.inf, images * math.inf
     settled, diverged = images < 0, images < 0
     white = images > 0 if not settings.regularized or step.t.alpha == 0 else images < 0  # no edit loss is owed any more
-    last_x = last_new = None
-    k = 0
+    limit = WHITENED if settings.regularized else 1.0
+    last_x, last_new, k = None, None, 0
     for k, weight in enumerate(weights, start=1):
         out = (yield x, i).to(x.dtype)
         seen = step.epsilon(x, out)
@@ -176,7 +178,7 @@ def solve(
         share = torch.where(done, 1 - spent, weight) * (active & finite)
         x_t = torch.where(_wide(share > 0, x), x_t + _wide(share, x) * new, x_t)
         epsilon = torch.where(_wide(active & finite, x), seen, epsilon)
-        astray = done & (~finite | (change > first))
+        astray = done & (~finite | (change > limit * first.clamp_min(NEGLIGIBLE)))
         x_t = torch.where(_wide(astray | (stalled & done & ~settled), x), best, x_t)
         spent, diverged, active = spent + share, diverged | astray, active & ~done
         if not active.any():

@@ -1,10 +1,10 @@
 """What a network's output means: how (x_t, out) reads as (x̂_0, ε̂), both linear in x_t and out.
 
-    type           x̂_0                     ε̂                      source
-    epsilon        x/α − (σ/α) out         out                     DDPM, arXiv 2006.11239
-    v_prediction   α x − σ out             σ x + α out             progressive distillation, arXiv 2202.00512
-    flow           x − σ out               x + α out               rectified flow, arXiv 2209.03003 (out = ε − x_0)
-    sample         out                     x/σ − (α/σ) out
+type           x̂_0                     ε̂                      source
+epsilon        x/α − (σ/α) out         out                     DDPM, arXiv 2006.11239
+v_prediction   α x − σ out             σ x + α out             progressive distillation, arXiv 2202.00512
+flow           x − σ out               x + α out               rectified flow, arXiv 2209.03003 (out = ε − x_0)
+sample         out                     x/σ − (α/σ) out
 """
 
 from collections.abc import Callable
