@@ -8,7 +8,12 @@ if not os.environ.get("RENOISE_HUB"):
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
+import json
+from pathlib import Path
+
 import pytest
+
+DATA = Path(os.environ.get("RENOISE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -30,3 +35,13 @@ def _seed() -> None:
     import torch
 
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def scenes() -> list[tuple[Path, str]]:
+    """Held-out photographs of scenes, with their captions; they are no part of the repository (see CONTRIBUTING.md)."""
+    if not DATA.is_dir():
+        pytest.skip(f"needs the photographs: no folder {DATA}, set RENOISE_DATA")
+    lines = (DATA / "photos" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    entries = [entry for entry in map(json.loads, lines) if entry["file_name"].startswith("scene")]
+    return [(DATA / "photos" / entry["file_name"], entry["text"]) for entry in entries]

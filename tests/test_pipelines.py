@@ -95,7 +95,8 @@ def test_round_trip(name):
     assert all(converged), found.residuals
     assert relative(back, x_0) < 1e-4
     assert found.psnr == pytest.approx(found.ceiling_psnr, abs=0.05)
-    assert found.evaluations == sum(found.record.metrics["calls"])
+    assert found.evaluations == sum(found.record.metrics["step_evaluations"])
+    assert [max(step) for step in found.record.metrics["iterations"]] == found.record.metrics["step_evaluations"]
 
 
 @pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "pixart"])
@@ -119,7 +120,7 @@ def test_guidance_and_negative_prompts_pass_through_and_are_counted(name):
         **call,
     )
     assert relative(plain.latents, negative.latents) > 1e-5
-    assert plain.evaluations == 2 * sum(plain.record.metrics["calls"])
+    assert [2 * max(step) for step in plain.record.metrics["iterations"]] == plain.record.metrics["step_evaluations"]
     x_0 = encode(tiny.pipe, tiny.images())
     assert relative(renoise.reconstruct(tiny.pipe, negative, output_type="latent"), x_0) < 1e-3
 
@@ -396,6 +397,22 @@ def test_latents_are_the_way_around_an_unknown_autoencoder():
     assert relative(renoise.reconstruct(tiny.pipe, found, output_type="latent"), x_0) < 1e-4
     with pytest.raises(ValueError, match="latents="):
         renoise.invert(tiny.pipe, None, tiny.prompts, **options)
+
+
+def test_a_prompt_longer_than_the_encoder_reads_is_said():
+    tiny = build("sd")
+    size, call = split(tiny)
+    options = dict(settings=ReNoise(iterations=0, tolerance=0), num_inference_steps=2, measure=False, **size, **call)
+    with pytest.warns(UserWarning, match="reads the first 77"):
+        renoise.invert(tiny.pipe, tiny.images()[:1], "x" * 100, **options)
+
+
+def test_the_record_names_the_commit_that_the_model_came_from():
+    tiny, commit = build("sd"), "0123456789abcdef0123456789abcdef01234567"
+    tiny.pipe.unet.register_to_config(_name_or_path=f"/cache/models--a--b/snapshots/{commit}/unet")
+    size, call = split(tiny)
+    options = dict(settings=ReNoise(iterations=0, tolerance=0), num_inference_steps=2, measure=False, **size, **call)
+    assert renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, **options).record.revision == commit
 
 
 def test_an_inversion_of_another_pipeline_is_refused():

@@ -61,6 +61,18 @@ class Trajectory:
     diverged: Tensor
     calls: Tensor
 
+    def doubts(self, steps: Sequence[Step], tolerance: float) -> list[str]:
+        """A line for every one of these steps on which some image did not converge."""
+        lines = []
+        for step, residual, diverged in zip(steps, self.residuals, self.diverged, strict=True):
+            where = f"timestep {step.t.time:.0f}: residual {residual.max():.2g}"
+            if bool(diverged.any()):
+                what = f"the iteration diverged on {int(diverged.sum())} of {len(diverged)} images"
+                lines.append(f"{where}; {what}, the best iterate was kept: try more steps")
+            elif tolerance > 0 and bool((residual > 10 * tolerance).any()):
+                lines.append(f"{where} is far from the tolerance {tolerance:.2g}: try more iterations or more steps")
+        return lines
+
 
 def run(program: Program[Result], steps: Sequence[Step], predict: Callable[[Tensor, Level], Tensor]) -> Result:
     """Answer a program with a plain function: predict(x_t, level) -> out."""

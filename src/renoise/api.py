@@ -31,7 +31,6 @@ from renoise.pipelines.loading import load
 from renoise.pipelines.presets import find
 from renoise.pipelines.schedulers import Reading
 from renoise.settings import ReNoise
-from renoise.step import Step
 
 __all__ = ["edit", "invert", "load", "reconstruct"]
 
@@ -115,10 +114,10 @@ def invert(
     run = drive(pipe, program, tuple(x_0.shape), {**arguments, "output_type": "latent"})
     steps = calling.steps(run.reading, call)
     notes = calling.too_long(pipe, prompts) + [note for note in (run.reading.note,) if note]
-    notes += _doubts(run.result, steps[_start(len(steps), strength) :], settings)
+    notes += run.result.doubts(steps[_start(len(steps), strength) :], settings.tolerance)
     record = Record(
         model=calling.identity(pipe),
-        revision=preset.revision if preset else None,
+        revision=calling.revision(pipe),
         pipeline=type(pipe).__name__,
         sampler=repr(calling.sampler(run.reading, call)),
         prediction=run.reading.prediction.name,
@@ -270,25 +269,10 @@ def _nothing(x_0: Tensor) -> Program[Tensor]:
 def _measured(run: Run[Trajectory]) -> dict[str, Any]:
     """A trajectory's record as JSON."""
     found = run.result
-    columns = {name: getattr(found, name).tolist() for name in ("calls", "residuals", "iterations", "diverged")}
-    return {**columns, "evaluations": run.evaluations, "std": found.x_T.flatten(1).std(1).tolist()}
-
-
-def _doubts(found: Trajectory, steps: Sequence[Step], settings: ReNoise) -> list[str]:
-    """What to tell about images that did not converge."""
-    doubts = []
-    for step, residual, diverged in zip(steps, found.residuals, found.diverged, strict=True):
-        where = f"timestep {step.t.time:.0f}: residual {residual.max():.2g}"
-        if bool(diverged.any()):
-            of = f"{int(diverged.sum())} of {len(diverged)} images"
-            doubts.append(
-                f"{where}; the iteration diverged on {of}, the best iterate was kept: try more num_inference_steps"
-            )
-        elif settings.tolerance > 0 and bool((residual > 10 * settings.tolerance).any()):
-            doubts.append(
-                f"{where} is far from the tolerance {settings.tolerance:.2g}: try more iterations or more steps"
-            )
-    return doubts
+    columns = {name: getattr(found, name).tolist() for name in ("residuals", "iterations", "diverged")}
+    per_call = run.evaluations / sum(found.calls.tolist())  # 2 where guidance doubles the batch
+    spent = {"evaluations": run.evaluations, "step_evaluations": [calls * per_call for calls in found.calls.tolist()]}
+    return {**columns, **spent, "std": found.x_T.flatten(1).std(1).tolist()}
 
 
 def _is_json(value: Any) -> bool:

@@ -30,8 +30,9 @@ class Record:
 
     levels      [[alpha, sigma, timestep], …] noisiest first, the last is the clean end; `start` is the first one that was used
     call        extra arguments of the pipeline; `needs` names those that are no JSON and must be given again
-    metrics     residuals, iterations, diverged: per step and image, noisiest first; evaluations: network evaluations per image;
-                seconds; psnr and ceiling_psnr: dB per image, if measured; std: standard deviation of x_T per image; warnings
+    metrics     residuals, iterations, diverged: per step and image, noisiest first; evaluations, step_evaluations: network
+                evaluations per image, in all and per step, guidance counted twice; psnr and ceiling_psnr: dB per image, if
+                measured; std: standard deviation of x_T per image; seconds; warnings
     """
 
     model: str

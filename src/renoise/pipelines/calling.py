@@ -1,6 +1,7 @@
 """How a loaded pipeline is called: which arguments it accepts, what it is named, what size it draws, how much text it reads."""
 
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,15 @@ def identity(pipe: Any) -> str:
     if preset := find(pipe):
         return preset.name
     return str(getattr(pipe.config, "_name_or_path", None) or type(pipe).__name__)
+
+
+def revision(pipe: Any) -> str | None:
+    """The commit of the Hub that a pipeline was loaded from: its parts remember the folder of the cache."""
+    network = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
+    found = re.search(
+        r"snapshots/([0-9a-f]{40})\b", str(getattr(getattr(network, "config", None), "_name_or_path", ""))
+    )
+    return found and found[1]
 
 
 def accepted(pipe: Any) -> Mapping[str, inspect.Parameter]:

@@ -44,16 +44,14 @@ def drive(
     program: Callable[[Reading], Program[Result]],
     shape: tuple[int, ...],
     call: dict[str, Any],
-    *,
-    progress: Callable[[int], None] | None = None,
 ) -> Run[Result]:
     """Run `program(reading)` over latents of `shape` (B, ...) inside pipe(**call).
 
-    `progress` is called with the number of evaluations made so far. ValueError for a pipeline that cannot be driven or latents of
-    another shape than it wants; RuntimeError if something else changed the latents or stopped the loop.
+    ValueError for a pipeline that cannot be driven or latents of another shape than it wants; RuntimeError if something else
+    changed the latents or stopped the loop.
     """
     _refuse_caches(pipe)
-    session = _Session(program, progress)
+    session = _Session(program)
     driven = copy.copy(pipe)
     # straight into __dict__: a pipeline's own __setattr__ would register the scheduler in its config
     vars(driven)["scheduler"] = _Scheduler(pipe.scheduler, session)
@@ -74,8 +72,8 @@ def drive(
 class _Session(Generic[Result]):
     """The conversation between one program and one pipeline loop."""
 
-    def __init__(self, program: Callable[[Reading], Program[Result]], progress: Callable[[int], None] | None) -> None:
-        self.program_of, self.progress = program, progress
+    def __init__(self, program: Callable[[Reading], Program[Result]]) -> None:
+        self.program_of = program
         self.program: Program[Result] | None = None
         self.reading: Reading | None = None
         self.x = torch.empty(0)  # what the program asked about last
@@ -120,8 +118,6 @@ class _Session(Generic[Result]):
                 "something changed the latents between two steps (a callback, an argument of the pipeline?): leave it out"
             )
         self.answered += 1
-        if self.progress is not None:
-            self.progress(self.answered)
         self._advance(out)
         self.handed = self._hand_out(sample.dtype)
         return self.handed[0]
