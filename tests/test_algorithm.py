@@ -196,13 +196,13 @@ def test_a_non_finite_iterate_falls_back_to_the_best_finite_one_and_is_flagged(b
 
 
 def test_a_diverging_iteration_keeps_its_best_iterate_and_is_flagged():
-    def repelling(x: Tensor, t: Level) -> Tensor:
-        return 40 * torch.sin(x)
+    (step,), x_0 = steps(1), Mixture().data(1)
 
-    grid = steps(2)
-    found = algorithm.run(
-        algorithm.invert(grid, Mixture().data(1), ReNoise(iterations=15, tolerance=0)), grid, repelling
-    )
+    def repelling(x: Tensor, t: Level) -> Tensor:
+        return 3 * x * step.a / -step.b
+
+    found = algorithm.run(algorithm.invert((step,), x_0, ReNoise(iterations=15, tolerance=0)), (step,), repelling)
+    torch.testing.assert_close(found.x_T, step.renoise(x_0, repelling(x_0, step.t)))
     assert found.diverged.any()
     assert found.x_T.isfinite().all()
 
@@ -247,3 +247,63 @@ def test_settings_refuse_by_name(values, field):
 def test_correction_is_refused_where_it_would_do_nothing():
     with pytest.raises(ValueError, match="correction"):
         round_trip(ReNoise(correction=0.1))
+
+
+def test_a_residual_that_grows_late_is_found_out_and_the_record_is_that_of_what_is_returned():
+    """Most of the map contracts, so the residual falls first; one direction repels, and takes over in the end."""
+    (step,) = steps(1)
+    rates = torch.full(SHAPE, 0.3, dtype=torch.float64)
+    rates[0, 0, 0] = -2.5
+    x_0 = Mixture().data(1)
+    x_0[0, 0, 0, 0] = 1e-3
+
+    def predict(x: Tensor, t: Level) -> Tensor:
+        return rates * x * step.a / -step.b
+
+    for tolerance in (0.0, 1e-6):
+        settings = ReNoise(iterations=9, tolerance=tolerance)
+        found = algorithm.run(algorithm.invert((step,), x_0, settings), (step,), predict)
+        assert found.diverged.all()
+        honest = (step.renoise(x_0, predict(found.x_T, step.t)) - found.x_T).square().mean().sqrt()
+        assert honest < 3 * found.residuals.max()
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 0.01])
+@pytest.mark.parametrize("more", [dict(first_guess="epsilon", anderson=True), {}])
+def test_edit_losses_are_applied_however_the_iteration_ends_and_are_not_called_divergence(tolerance, more):
+    model, grid = Mixture(), steps(50)
+    x_0 = model.data(2)
+    plain = ReNoise(iterations=10, tolerance=tolerance, **more)
+    whitened = ReNoise(iterations=10, tolerance=tolerance, lambda_pair=10, lambda_kl=0.05, **more)
+    references = noise(50, x_0)
+    a, b = (
+        algorithm.run(algorithm.invert(grid, x_0, s, references=references), grid, model) for s in (plain, whitened)
+    )
+    assert not b.diverged.any()
+    assert (a.x_T - b.x_T).norm() > 1e-2 * a.x_T.norm()
+    assert b.calls.sum() <= a.calls.sum() * 1.2 + 50  # the reference costs one a step, the loss itself none
+
+
+def test_a_stalled_image_still_gets_its_edit_loss():
+    (step,) = steps(1)
+    x_0 = Mixture().data(1)
+
+    def slow(x: Tensor, t: Level) -> Tensor:
+        return -0.985 * x * step.a / -step.b
+
+    found = [
+        algorithm.run(
+            algorithm.invert((step,), x_0, ReNoise(iterations=99, tolerance=1e-6, lambda_pair=p)), (step,), slow
+        )
+        for p in (0, 100)
+    ]
+    assert not torch.equal(found[0].x_T, found[1].x_T)
+    assert found[0].iterations.max() < 20
+
+
+def test_a_step_that_forgets_where_it_came_from_is_refused():
+    schedule = Schedule((Level(1e-6, 1.0, 999.0), Level(0.5, math.sqrt(0.75), 500.0), Level(1.0, 0.0, 0.0)))
+    grid, x_0 = plan(schedule, LCM(math.inf), V_PREDICTION), Mixture().data(1)
+    program = algorithm.invert(grid, x_0, EXACT, noises=noise(1, x_0))
+    with pytest.raises(ValueError, match="forgets"):
+        algorithm.run(program, grid, Mixture(V_PREDICTION))

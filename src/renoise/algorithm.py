@@ -28,9 +28,14 @@ Result = TypeVar("Result")
 Program = Generator[tuple[Tensor, int], Tensor, Result]
 Progress = Callable[[int, int], None]
 
-PATIENCE, PROGRESS = 5, 0.9  # an image stalls if this many iterations do not bring its residual below 0.9 of the best
-NEGLIGIBLE = 1e-4  # no residual below this is called divergence: rounding may let it grow
-WHITENED = 10.0  # edit losses move the iterates: their residual may end this many times above the first
+PATIENCE, PROGRESS = (
+    5,
+    0.9,
+)  # an image stalls if this many iterations do not bring its residual below 0.9 of what it was
+GROWTH, NEGLIGIBLE = (
+    2.0,
+    1e-4,
+)  # it diverges if it ends with this many times its least residual, unless that is rounding
 
 
 @dataclass(frozen=True)
@@ -48,9 +53,9 @@ class Solution:
 class Trajectory:
     """An inversion: x_T (B, ...), the noises (m, B, ...) of its stochastic steps or None, and a record per step, noisiest first.
 
-    residuals    (n, B) the smallest ‖z^(k) − z^(k−1)‖/√numel reached
+    residuals    (n, B) ‖z^(k) − z^(k−1)‖/√numel of the accepted iterate, before an edit loss moved it
     iterations   (n, B) network evaluations that the image itself needed in the fixed point
-    diverged     (n, B) True where an iterate was not finite or ended worse than it began, and the best finite one was taken
+    diverged     (n, B) True where the iterate was not finite or had left a better one behind, and that one was taken
     calls        (n,) evaluations of the whole batch, references and corrections included
     """
 
@@ -68,9 +73,10 @@ class Trajectory:
             where = f"timestep {step.t.time:.0f}: residual {residual.max():.2g}"
             if bool(diverged.any()):
                 what = f"the iteration diverged on {int(diverged.sum())} of {len(diverged)} images"
-                lines.append(f"{where}; {what}, the best iterate was kept: try more steps")
+                lines.append(f"{where}; {what}, the best iterate was kept: try more steps or anderson=True")
             elif tolerance > 0 and bool((residual > 10 * tolerance).any()):
-                lines.append(f"{where} is far from the tolerance {tolerance:.2g}: try more iterations or more steps")
+                what = f"is far from the tolerance {tolerance:.2g}"
+                lines.append(f"{where} {what}: try more steps, more iterations or anderson=True")
         return lines
 
 
@@ -119,7 +125,7 @@ def invert(
     for i in reversed(range(start, len(steps))):
         step, calls, reference = steps[i], 0, None
         z = noises[i - start] if noises is not None and step.stochastic else None
-        if settings.lambda_kl > 0:
+        if settings.lambda_kl > 0 and step.t.alpha > 0:
             if references is None:
                 raise ValueError("the patch-KL loss needs the noise of its references")
             noised = step.t.alpha * x_0 + step.t.sigma * references[i - start]
@@ -127,15 +133,17 @@ def invert(
             calls += 1
         guess = step.carry(x, epsilon, z) if settings.first_guess == "epsilon" and epsilon is not None else x
         solution, tries = yield from solve(step, i, x, guess, z, settings, reference, seed, aspect)
-        calls, epsilon = calls + tries, solution.epsilon
+        calls, epsilon, diverged = calls + tries, solution.epsilon, solution.diverged
         if z is not None:
             if settings.correction > 0:
                 out = (yield solution.x_t, i).to(x.dtype)
-                z = correct(step, solution.x_t, x, out, z, settings.correction)
-                epsilon, calls = step.epsilon(solution.x_t, out), calls + 1
+                finite = _rms(out).isfinite()
+                z = torch.where(_wide(finite, z), correct(step, solution.x_t, x, out, z, settings.correction), z)
+                epsilon = torch.where(_wide(finite, z), step.epsilon(solution.x_t, out), epsilon)
+                calls, diverged = calls + 1, diverged | ~finite
             corrected.append(z)
         x = solution.x_t
-        record.append((solution.residual, solution.iterations, solution.diverged, torch.tensor(calls)))
+        record.append((solution.residual, solution.iterations, diverged, torch.tensor(calls)))
     residuals, iterations, diverged, calls = (torch.stack(column[::-1]) for column in zip(*record, strict=True))
     return Trajectory(x, torch.stack(corrected[::-1]) if corrected else None, residuals, iterations, diverged, calls)
 
@@ -152,52 +160,51 @@ def solve(
     aspect: float = 1.0,
 ) -> Program[tuple[Solution, int]]:
     """The fixed point of one inversion step, from `guess` = z^(0), and the evaluations it took. All latents (B, ...)."""
-    weights, images = settings.weights(step.t.time), torch.ones(len(x_s), device=x_s.device)
+    weights, last = settings.weights(step.t.time), settings.iterations + 1
+    regularized = (
+        settings.regularized and step.t.alpha > 0
+    )  # at alpha = 0 the network's output says nothing of the noise
+    images = torch.zeros(len(x_s), device=x_s.device)  # what follows is per image
+    spent, iterations, stale, mark, least, residual = images, images, images, *(images + math.inf for _ in range(3))
+    active, diverged, whitened = images == 0, images > 0, images > 0
     x, x_t, epsilon, best = guess, torch.zeros_like(x_s), torch.zeros_like(x_s), x_s
-    active, spent, iterations, stale = (
-        images > 0,
-        0 * images,
-        0 * images,
-        0 * images,
-    )  # per image; spent: weight given so far
-    first, residual, mark = images * math.inf, images * math.inf, images * math.inf
-    settled, diverged = images < 0, images < 0
-    white = images > 0 if not settings.regularized or step.t.alpha == 0 else images < 0  # no edit loss is owed any more
-    limit = WHITENED if settings.regularized else 1.0
-    last_x, last_new, k = None, None, 0
+    before, k = None, 0
     for k, weight in enumerate(weights, start=1):
         out = (yield x, i).to(x.dtype)
-        seen = step.epsilon(x, out)
-        due = active & (settled | (weight > 0))
-        if settings.regularized and step.t.alpha > 0 and due.any():
-            rolls, pair, kl = random.Random(f"{seed}/{i}/{k}"), settings.lambda_pair, settings.lambda_kl
-            moved = regularize.whiten(seen, reference, pair=pair, kl=kl, rolls=rolls, aspect=aspect)
-            out, white = torch.where(_wide(due, x), step.output(x, moved), out), white | due
-        new = step.renoise(x_s, out, z)
+        seen, new = step.epsilon(x, out), step.renoise(x_s, out, z)
 
         change = _rms(new - x)
-        finite = change.isfinite()
-        iterations = iterations + active
-        first = torch.where(first.isinf(), change, first)
-        better = active & finite & (change < residual)
-        best, residual = torch.where(_wide(better, x), new, best), torch.where(better, change, residual)
-        settled = settled | (active & (change < settings.tolerance))
-        progress = change < PROGRESS * mark  # rounding ends it above a tight tolerance in half precision
+        finite, judged = change.isfinite(), active & ~whitened  # an edit loss takes an iterate out of the sequence
+        settled = judged & (change < settings.tolerance)
+        better = judged & finite & (change < least)
+        best, least = torch.where(_wide(better, x), new, best), torch.where(better, change, least)
+        progress = change < PROGRESS * mark
         mark, stale = torch.where(progress, change, mark), torch.where(progress, 0, stale + 1)
+        stalled = (
+            judged & (stale >= PATIENCE) & (settings.tolerance > 0)
+        )  # rounding ends the progress of half precision
+        done = active & (settled | stalled | ~finite | (k == last))
 
-        stalled = (stale >= PATIENCE) & (settings.tolerance > 0)
-        done = active & ((settled & white) | stalled | ~finite | (k == len(weights)))
-        share = torch.where(done, 1 - spent, weight) * (active & finite)
-        x_t = torch.where(_wide(share > 0, x), x_t + _wide(share, x) * new, x_t)
+        due = active & finite & (done | (weight > 0))
+        if regularized and due.any():
+            rolls, pair, kl = random.Random(f"{seed}/{i}/{k}"), settings.lambda_pair, settings.lambda_kl
+            moved = regularize.whiten(seen, reference, pair=pair, kl=kl, rolls=rolls, aspect=aspect)
+            new = torch.where(_wide(due, x), step.renoise(x_s, step.output(x, moved), z), new)
+            whitened = due
+
+        iterations = iterations + active
         epsilon = torch.where(_wide(active & finite, x), seen, epsilon)
-        astray = done & (~finite | (change > limit * first.clamp_min(NEGLIGIBLE)))
-        x_t = torch.where(_wide(astray | (stalled & done & ~settled), x), best, x_t)
-        spent, diverged, active = spent + share, diverged | astray, active & ~done
+        share = torch.where(done, 1 - spent, weight) * (active & finite)
+        spent, x_t = spent + share, torch.where(_wide(share > 0, x), x_t + _wide(share, x) * new, x_t)
+        grown = judged & ~settled & (change > GROWTH * least.clamp_min(NEGLIGIBLE))
+        astray = done & (~finite | grown)
+        x_t = torch.where(_wide(astray, x), best, x_t)
+        residual = torch.where(done, torch.where(astray, least, change), residual)
+        diverged, active = diverged | astray, active & ~done
         if not active.any():
             break
-        following = _anderson(x, new, last_x, last_new) if settings.anderson else new
-        last_x, last_new = x, new
-        x = torch.where(_wide(active, x), following, x)
+        following = _anderson(x, new, *before) if settings.anderson and before else new
+        before, x = (x, new), torch.where(_wide(active, x), following, x)
     return Solution(x_t, epsilon, residual, iterations.long(), diverged), k
 
 
@@ -205,7 +212,7 @@ def correct(step: Step, x_t: Tensor, x_s: Tensor, out: Tensor, z: Tensor, length
     """Noise correction: z moved towards the noise that makes the step exact, by at most length · √numel (section 3.5)."""
     move = step.noise(x_t, x_s, out) - z
     scale = (length / _rms(move).clamp_min(torch.finfo(z.dtype).tiny)).clamp_max(1.0)
-    return torch.where(_wide(torch.isfinite(scale), z), z + _wide(scale, z) * move, z)
+    return z + _wide(scale, z) * move
 
 
 def noises(seed: int, purpose: str, count: int, like: Tensor) -> Tensor:
@@ -239,10 +246,8 @@ def watched(program: Program[Result], steps: int, progress: Progress | None) -> 
         return end.value
 
 
-def _anderson(x: Tensor, new: Tensor, last_x: Tensor | None, last_new: Tensor | None) -> Tensor:
+def _anderson(x: Tensor, new: Tensor, last_x: Tensor, last_new: Tensor) -> Tensor:
     """The next iterate by Anderson acceleration with one previous pair (m = 1); θ stays in ±1, so that no leap is wild."""
-    if last_x is None or last_new is None:
-        return new
     f, difference = new - x, (new - x) - (last_new - last_x)
     dims = tuple(range(1, x.ndim))
     theta = (f * difference).sum(dims) / difference.square().sum(dims).clamp_min(torch.finfo(x.dtype).tiny)
@@ -252,7 +257,7 @@ def _anderson(x: Tensor, new: Tensor, last_x: Tensor | None, last_new: Tensor | 
 
 def _rms(x: Tensor) -> Tensor:
     """‖x‖/√numel of each image: (B, ...) -> (B,)."""
-    return x.flatten(1).square().mean(1).sqrt()
+    return x.flatten(1).to(torch.promote_types(x.dtype, torch.float32)).square().mean(1).sqrt()
 
 
 def _wide(value: Tensor, like: Tensor) -> Tensor:

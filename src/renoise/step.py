@@ -16,6 +16,8 @@ from renoise.prediction import Prediction
 from renoise.samplers import Mix, Sampler
 from renoise.schedule import Level, Schedule
 
+FORGOTTEN = 1e-3  # |a| below this: an error in x_s would come back a thousandfold
+
 
 @dataclass(frozen=True)
 class Step:
@@ -48,9 +50,11 @@ class Step:
         return self._add_noise(self.a * x_t + self.b * out, z, self.c)
 
     def renoise(self, x_s: Tensor, out: Tensor, z: Tensor | None = None) -> Tensor:
-        """x_t, from x_s and the network's output at x_t (eq. 2). ValueError where the step forgets x_t (a = 0)."""
-        if self.a == 0:
-            raise ValueError(f"the step from {self.t} to {self.s} forgets x_t: it has no inverse")
+        """x_t, from x_s and the network's output at x_t (eq. 2). ValueError where the step forgets x_t (a near 0)."""
+        if abs(self.a) < FORGOTTEN:
+            raise ValueError(
+                f"the step from {self.t} to {self.s} forgets x_t: it has no inverse. Try a deterministic sampler"
+            )
         return self._add_noise(x_s - self.b * out, z, -self.c) / self.a
 
     def noise(self, x_t: Tensor, x_s: Tensor, out: Tensor) -> Tensor:

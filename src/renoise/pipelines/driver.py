@@ -61,10 +61,11 @@ def drive(
     # Z-Image writes into the caller's prompt list
     call = {name: list(value) if isinstance(value, list) else value for name, value in call.items()}
     with ExitStack() as stack:
+        stack.callback(vars(driven).clear)  # it refers to itself, and would keep the networks from being freed
         rows = _count_rows(pipe, stack)
         stack.enter_context(torch.no_grad())
         output = _loop_of(pipe)(driven, **call)
-    session.finish(interrupted=getattr(driven, "_interrupt", False))
+        session.finish(interrupted=getattr(driven, "_interrupt", False))
     assert session.reading is not None
     return Run(session.result, output, session.reading, (rows[0] or session.asked * shape[0]) / shape[0])
 
@@ -92,16 +93,22 @@ class _Session(Generic[Result]):
             raise ValueError(
                 "only the whole schedule can be inverted: leave out denoising_start, denoising_end and the like"
             )
-        self.program = self.program_of(self.reading)
-        self._advance(None)
-        x, _, _ = self._hand_out(self.buffer.dtype)
-        self.buffer.copy_(x)
-        self.handed = (self.buffer, self.buffer._version, x)
+        self.begin()
         while not self.done:
             if self.asked > self.answered:
                 return  # the loop asked on without stepping: interrupted, as finish() will say
             self.asked += 1
             yield self.reading.timesteps[self.true_index]
+
+    def begin(self) -> None:
+        """Start the program as soon as latents and schedule are known, in whichever order the pipeline prepares them."""
+        if self.buffer is None or self.reading is None or self.program is not None:
+            return
+        self.program = self.program_of(self.reading)
+        self._advance(None)
+        x = self.x.to(self.buffer.dtype)
+        self.buffer.copy_(x)
+        self.handed = (self.buffer, self.buffer._version, x)
 
     @property
     def true_index(self) -> int:
@@ -226,6 +233,7 @@ def _prepare_latents(pipe: Any, driven: Any, session: _Session[Any], shape: tupl
                 f"the pipeline wants latents of shape {tuple(latents.shape)}, these have {shape}: check the size and the prompts"
             )
         session.buffer = latents = latents.clone()
+        session.begin()
         return (latents, *prepared[1:]) if isinstance(prepared, tuple) else latents
 
     return prepare_latents
