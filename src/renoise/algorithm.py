@@ -32,6 +32,7 @@ PATIENCE, PROGRESS = (
     5,
     0.9,
 )  # an image stalls if this many iterations do not bring its residual below 0.9 of what it was
+NOISE_LIKE = 0.5, 2.0  # standard deviations of an x_T that can be edited
 GROWTH, NEGLIGIBLE = (
     2.0,
     1e-4,
@@ -66,8 +67,11 @@ class Trajectory:
     diverged: Tensor
     calls: Tensor
 
-    def doubts(self, steps: Sequence[Step], tolerance: float) -> list[str]:
-        """A line for every one of these steps on which some image did not converge."""
+    def doubts(self, steps: Sequence[Step], tolerance: float, whole: bool = True) -> list[str]:
+        """A line for every one of these steps on which some image did not converge, and one if x_T is not like noise.
+
+        `whole` says that the steps go up to pure noise.
+        """
         lines = []
         for step, residual, diverged in zip(steps, self.residuals, self.diverged, strict=True):
             where = f"timestep {step.t.time:.0f}: residual {residual.max():.2g}"
@@ -77,6 +81,10 @@ class Trajectory:
             elif tolerance > 0 and bool((residual > 10 * tolerance).any()):
                 what = f"is far from the tolerance {tolerance:.2g}"
                 lines.append(f"{where} {what}: try more steps, more iterations or anderson=True")
+        deviations = self.x_T.flatten(1).std(1)
+        if whole and not bool(((deviations > NOISE_LIKE[0]) & (deviations < NOISE_LIKE[1])).all()):
+            extreme = max(deviations.tolist(), key=lambda std: abs(math.log(max(std, 1e-9))))
+            lines.append(f"x_T has standard deviation {extreme:.2g}, noise has 1: edits will suffer; try more steps")
         return lines
 
 

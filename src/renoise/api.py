@@ -8,13 +8,11 @@
 No state is kept on the pipeline. Arguments not named here go to the pipeline's `__call__` as they are.
 """
 
-import json
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,11 +20,11 @@ from torch import Tensor
 
 from renoise import algorithm, images
 from renoise.algorithm import Program, Progress, Trajectory
-from renoise.inversion import Inversion, Record
+from renoise.inversion import Inversion, Record, describe
 from renoise.metrics import psnr
 from renoise.pipelines import calling
 from renoise.pipelines import latents as autoencoding
-from renoise.pipelines.driver import Run, drive
+from renoise.pipelines.driver import drive
 from renoise.pipelines.loading import load
 from renoise.pipelines.presets import find
 from renoise.pipelines.schedulers import Reading
@@ -71,39 +69,41 @@ def invert(
     """
     if not 0 < strength <= 1:
         raise ValueError(f"strength must lie in (0, 1], got {strength}")
+    if (image is None) == (latents is None):
+        raise ValueError("pass either an image or latents=, not both and not neither")
     calling.refuse(pipe, call)
     preset = find(pipe)
-    count: int = num_inference_steps if num_inference_steps is not None else calling.default_steps(pipe, preset)
-    if count < 1:
-        raise ValueError(f"num_inference_steps must be at least 1, got {count}")
-    if settings is None:
-        settings = preset.settings if preset else ReNoise.for_pipeline(pipe, count)
+    count = calling.step_count(pipe, num_inference_steps, preset)
+    chosen = settings or (preset.settings if preset else ReNoise.for_pipeline(pipe, count))
     if guidance_scale is None:
         guidance_scale = preset.guidance_scale if preset else calling.unguided(pipe)
     call = {**(preset.call if preset else {}), **call}
     height, width = calling.size(pipe, preset, height, width)
-    pictures = None
-    if latents is not None:
-        x_0 = latents.to(pipe._execution_device, torch.float32)
-    elif image is not None:
-        pictures = images.batch(image, height, width)
+    pictures = None if image is None else images.batch(image, height, width)
+    if pictures is not None:
         x_0 = autoencoding.encode(pipe, pictures)
     else:
-        raise ValueError("nothing to invert: pass an image, or latents=")
+        assert latents is not None
+        x_0 = latents.to(pipe._execution_device, torch.float32)
+    if not x_0.isfinite().all():
+        raise ValueError("the clean latents are not finite: load the pipeline in another dtype, or check latents=")
     prompts = calling.spread(prompt, len(x_0), "prompt")
     negatives = None if negative_prompt is None else calling.spread(negative_prompt, len(x_0), "negative_prompt")
     arguments = calling.arguments(pipe, prompts, negatives, guidance_scale, height, width, count, call)
+    made: dict[str, Any] = {}
 
     def program(reading: Reading) -> Program[Trajectory]:
         steps = calling.steps(reading, call)
         start = _start(len(steps), strength)
         stochastic = sum(step.stochastic for step in steps[start:])
+        used = chosen if settings or stochastic else replace(chosen, correction=0.0)  # a single step draws no noise
+        made.update(steps=steps[start:], start=start, settings=used)
         inverting = algorithm.invert(
             steps,
             x_0,
-            settings,
+            used,
             noises=algorithm.noises(seed, "sampler", stochastic, x_0) if stochastic else None,
-            references=algorithm.noises(seed, "reference", len(steps) - start, x_0) if settings.lambda_kl > 0 else None,
+            references=algorithm.noises(seed, "reference", len(steps) - start, x_0) if used.lambda_kl > 0 else None,
             start=start,
             seed=seed,
             aspect=height / width,
@@ -112,9 +112,9 @@ def invert(
 
     began = time.perf_counter()
     run = drive(pipe, program, tuple(x_0.shape), {**arguments, "output_type": "latent"})
-    steps = calling.steps(run.reading, call)
     notes = calling.too_long(pipe, prompts) + [note for note in (run.reading.note,) if note]
-    notes += run.result.doubts(steps[_start(len(steps), strength) :], settings.tolerance)
+    notes += run.result.doubts(made["steps"], made["settings"].tolerance, whole=made["start"] == 0)
+    plain, needs = calling.parts(call)
     record = Record(
         model=calling.identity(pipe),
         revision=calling.revision(pipe),
@@ -122,7 +122,7 @@ def invert(
         sampler=repr(calling.sampler(run.reading, call)),
         prediction=run.reading.prediction.name,
         levels=[[level.alpha, level.sigma, level.time] for level in run.reading.schedule.levels],
-        start=_start(len(steps), strength),
+        start=made["start"],
         prompt=prompts,
         negative_prompt=negatives,
         height=height,
@@ -131,16 +131,16 @@ def invert(
         strength=strength,
         num_inference_steps=count,
         guidance_scale=guidance_scale,
-        settings=asdict(settings),
+        settings=asdict(made["settings"]),
         versions={name: version(name) for name in ("renoise", "diffusers", "transformers", "torch")},
-        call={name: value for name, value in call.items() if _is_json(value)},
-        needs=sorted(name for name, value in call.items() if not _is_json(value)),
-        metrics={**_measured(run), "seconds": time.perf_counter() - began, "warnings": notes},
+        call=plain,
+        needs=needs,
+        metrics={**describe(run.result, run.evaluations), "seconds": time.perf_counter() - began, "warnings": notes},
     )
     inversion = Inversion(run.result.x_T, run.result.noises, record)
     if measure and pictures is not None:
-        bare = drive(pipe, lambda _: _nothing(x_0), tuple(x_0.shape), {**arguments, "output_type": "pt"}).output.images
-        rebuilt = reconstruct(pipe, inversion, output_type="pt", **{name: call[name] for name in record.needs})
+        bare = _decoded(pipe, x_0, {**arguments, "output_type": "pt"})
+        rebuilt = reconstruct(pipe, inversion, output_type="pt", **{name: call[name] for name in needs})
         for name, picture in (("ceiling_psnr", bare), ("psnr", rebuilt)):
             record.metrics[name] = psnr(picture.to(pictures.device), pictures).tolist()
     for note in notes:
@@ -162,18 +162,11 @@ def reconstruct(
     `num_inference_steps` may differ from the inversion's for deterministic samplers. output_type "latent" gives x_0 as the loop
     has it. ValueError if the pipeline is not the one that the inversion was made with, or an argument it needs is missing.
     """
-    record = inversion.record
-    return _draw(
-        pipe,
-        inversion,
-        record.prompt,
-        record.negative_prompt,
-        record.guidance_scale,
-        num_inference_steps,
-        output_type,
-        progress,
-        call,
+    options: dict[str, Any] = dict(
+        num_inference_steps=num_inference_steps, output_type=output_type, progress=progress, call=call
     )
+    record = inversion.record
+    return _draw(pipe, inversion, record.prompt, record.negative_prompt, record.guidance_scale, **options)
 
 
 def edit(
@@ -197,15 +190,19 @@ def edit(
     record, preset = inversion.record, find(pipe)
     if guidance_scale is None:
         guidance_scale = preset.edit_guidance_scale if preset else record.guidance_scale
+    if others := [name for name in record.call if name.startswith("prompt_") and name not in call]:
+        raise ValueError(f"the inversion was made with {', '.join(others)}: give the edited one too")
     prompts = calling.spread(prompt, len(inversion), "prompt")
     for note in calling.too_long(pipe, prompts):
         warnings.warn(note, stacklevel=2)
     if negative_prompt is not None:
         negatives = calling.spread(negative_prompt, len(inversion), "negative_prompt")
     else:
-        real = call.get("true_cfg_scale", 1.0) if "true_cfg_scale" in calling.accepted(pipe) else guidance_scale or 0
-        negatives = record.prompt if "negative_prompt" in calling.accepted(pipe) and real > 1 else None
-    return _draw(pipe, inversion, prompts, negatives, guidance_scale, num_inference_steps, output_type, progress, call)
+        negatives = record.prompt if calling.guides(pipe, guidance_scale, {**record.call, **call}) else None
+    options: dict[str, Any] = dict(
+        num_inference_steps=num_inference_steps, output_type=output_type, progress=progress, call=call
+    )
+    return _draw(pipe, inversion, prompts, negatives, guidance_scale, **options)
 
 
 def _draw(
@@ -214,6 +211,7 @@ def _draw(
     prompts: list[str],
     negatives: list[str] | None,
     guidance_scale: float | None,
+    *,
     num_inference_steps: int | None,
     output_type: str,
     progress: Progress | None,
@@ -221,33 +219,19 @@ def _draw(
 ) -> Any:
     """Denoise an inversion under these prompts."""
     record = inversion.record
-    mine = calling.identity(pipe)
-    if type(pipe).__name__ != record.pipeline or Path(mine).name != Path(record.model).name:  # folders may have moved
-        made_with, this = f"{record.model} ({record.pipeline})", f"{mine} ({type(pipe).__name__})"
-        raise ValueError(f"the inversion was made with {made_with}, this pipeline is {this}: load {record.model}")
+    calling.check_model(pipe, record)
     if missing := [name for name in record.needs if name not in call]:
         raise ValueError(f"the inversion was made with {', '.join(missing)}: give it again")
     calling.refuse(pipe, call)
     call = {**record.call, **call}
-    count = record.num_inference_steps if num_inference_steps is None else num_inference_steps
-    same_steps = count == record.num_inference_steps
-    if count < 1:
-        raise ValueError(f"num_inference_steps must be at least 1, got {count}")
-    if not same_steps and inversion.noises is not None:
-        raise ValueError(
-            f"the sampler draws noise at each step, and the inversion holds the noises of {record.num_inference_steps} "
-            f"steps: num_inference_steps cannot be {count}"
-        )
+    count = calling.step_count(pipe, num_inference_steps or record.num_inference_steps, None)
     x_T = inversion.latents.to(pipe._execution_device)
     noises = None if inversion.noises is None else inversion.noises.to(x_T.device)
 
     def program(reading: Reading) -> Program[Tensor]:
         steps = calling.steps(reading, call)
-        if same_steps and not record.fits(reading.schedule):
-            raise ValueError(
-                "the pipeline's scheduler has other noise levels than the inversion: set it as it was then"
-            )
         start = _start(len(steps), record.strength)
+        record.check(reading.schedule, start, repr(calling.sampler(reading, call)), reading.prediction.name)
         return algorithm.watched(algorithm.generate(steps, x_T, noises, start), len(steps) - start, progress)
 
     arguments = calling.arguments(pipe, prompts, negatives, guidance_scale, record.height, record.width, count, call)
@@ -255,29 +239,20 @@ def _draw(
     return run.result if output_type == "latent" else run.output.images
 
 
+def _decoded(pipe: Any, x_0: Tensor, arguments: dict[str, Any]) -> Tensor:
+    """What the pipeline's own decoding makes of x_0, without asking its network if that can be helped."""
+
+    def program(questions: int) -> Program[Tensor]:
+        for i in range(questions):
+            yield x_0, i
+        return x_0
+
+    try:
+        return drive(pipe, lambda _: program(0), tuple(x_0.shape), arguments).output.images
+    except UnboundLocalError:  # LCM pipelines decode what their last step returned: there must be one
+        return drive(pipe, lambda _: program(1), tuple(x_0.shape), arguments).output.images
+
+
 def _start(steps: int, strength: float) -> int:
     """The number of the first step that is taken."""
     return steps - max(1, round(steps * strength))
-
-
-def _nothing(x_0: Tensor) -> Program[Tensor]:
-    """A program without a question: the pipeline decodes x_0 as it is."""
-    return x_0
-    yield
-
-
-def _measured(run: Run[Trajectory]) -> dict[str, Any]:
-    """A trajectory's record as JSON."""
-    found = run.result
-    columns = {name: getattr(found, name).tolist() for name in ("residuals", "iterations", "diverged")}
-    per_call = run.evaluations / sum(found.calls.tolist())  # 2 where guidance doubles the batch
-    spent = {"evaluations": run.evaluations, "step_evaluations": [calls * per_call for calls in found.calls.tolist()]}
-    return {**columns, **spent, "std": found.x_T.flatten(1).std(1).tolist()}
-
-
-def _is_json(value: Any) -> bool:
-    try:
-        json.dumps(value)
-    except TypeError:
-        return False
-    return True

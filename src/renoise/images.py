@@ -88,6 +88,11 @@ def batch(images: Any, height: int, width: int) -> "Tensor":
     several = list(images) if isinstance(images, (list, tuple)) or getattr(images, "ndim", 3) == 4 else [images]
     opened = [open_image(one) if isinstance(one, (str, os.PathLike)) else one for one in several]
     for one in opened:
+        if not isinstance(one, (torch.Tensor, Image.Image)):
+            raise TypeError(
+                f"a picture is a path, a PIL image or a tensor, not {type(one).__name__} (Image.fromarray?)"
+            )
+    for one in opened:
         if isinstance(one, torch.Tensor) and one.shape != (3, height, width):
             size = f"(3, {height}, {width})"
             raise ValueError(f"an image tensor must be {size}, got {tuple(one.shape)}: pass height= and width=")

@@ -7,7 +7,7 @@ needs is in the record. A file loads without the model, and nothing in it is exe
 import json
 import os
 from dataclasses import asdict, dataclass, field, fields, replace
-from math import isclose
+from math import isclose, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from renoise.algorithm import Trajectory
 from renoise.files import write
 from renoise.schedule import Schedule
 
 FORMAT_VERSION = 1
 LARGEST_HEADER = 16 * 2**20  # bytes of JSON that a file may ask us to read
 LARGEST_SIDE = 16384  # pixels
+DETERMINISTIC = "DDIM(eta=0.0"
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,42 @@ class Record:
     metrics: dict[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
-    def fits(self, schedule: Schedule) -> bool:
-        """Whether these are the schedule's levels, up to another machine's rounding."""
-        pairs = zip(self.levels, ((level.alpha, level.sigma, level.time) for level in schedule.levels), strict=False)
-        near = all(isclose(a, b, rel_tol=1e-5, abs_tol=1e-5) for pair in pairs for a, b in zip(*pair, strict=True))
-        return near and len(schedule.levels) == len(self.levels)
+    def check(self, schedule: Schedule, start: int, sampler: str, prediction: str) -> None:
+        """ValueError, with the fix, unless a scheduler read so can denoise from where the inversion ended."""
+        theirs = [[level.alpha, level.sigma, level.time] for level in schedule.levels]
+        if (sampler, prediction) != (self.sampler, self.prediction):
+            now, then = f"{sampler} on {prediction}", f"{self.sampler} on {self.prediction}"
+            raise ValueError(
+                f"the pipeline samples with {now}, the inversion was made with {then}: set its scheduler so"
+            )
+        if len(theirs) == len(self.levels):
+            if not all(_near(*pair) for pair in zip(theirs, self.levels, strict=True)):
+                raise ValueError("the pipeline's scheduler has other noise levels than the inversion: set it as it was")
+        elif not sampler.startswith(DETERMINISTIC):
+            count = len(self.levels) - 1
+            raise ValueError(
+                f"num_inference_steps must be that of the inversion: it holds the noises of its {count} steps"
+            )
+        elif not _near(theirs[start], self.levels[self.start], 1e-3):
+            now, then = f"t = {theirs[start][2]:.0f}", f"t = {self.levels[self.start][2]:.0f}"
+            raise ValueError(
+                f"with so many num_inference_steps the pipeline starts at {now}, the inversion ended at {then}: keep its "
+                'number, or give the scheduler timestep_spacing="trailing" and invert again'
+            )
+
+
+def _near(a: list[float], b: list[float], tolerance: float = 1e-5) -> bool:
+    """Whether two levels are the same, up to another machine's rounding."""
+    return all(isclose(x, y, rel_tol=tolerance, abs_tol=tolerance) for x, y in zip(a, b, strict=True))
+
+
+def describe(found: Trajectory, evaluations: float) -> dict[str, Any]:
+    """A trajectory as JSON: its record, and the network evaluations per image in all and per step."""
+    columns = {name: getattr(found, name).tolist() for name in ("residuals", "iterations", "diverged")}
+    columns["residuals"] = [[r if isfinite(r) else None for r in step] for step in columns["residuals"]]
+    per_call = evaluations / sum(found.calls.tolist())  # 2 where guidance doubles the batch
+    spent = {"evaluations": evaluations, "step_evaluations": [calls * per_call for calls in found.calls.tolist()]}
+    return {**columns, **spent, "std": found.x_T.flatten(1).std(1).tolist()}
 
 
 @dataclass(frozen=True)
@@ -92,8 +125,8 @@ class Inversion:
         return self.record.metrics["evaluations"]
 
     @property
-    def residuals(self) -> list[list[float]]:
-        """‖z^(k) − z^(k−1)‖/√numel reached, per step (noisiest first) and image."""
+    def residuals(self) -> list[list[float | None]]:
+        """‖z^(k) − z^(k−1)‖/√numel of every step (noisiest first) and image; None if it was not finite."""
         return self.record.metrics["residuals"]
 
     @property
@@ -113,12 +146,16 @@ class Inversion:
         for name in ("psnr", "ceiling_psnr", "std"):
             if metrics.get(name) is not None:
                 metrics[name] = [metrics[name][i]]
+        many = len(self)
+        call = {k: v[i : i + 1] if isinstance(v, list) and len(v) == many else v for k, v in record.call.items()}
         negative = record.negative_prompt and [record.negative_prompt[i]]
-        record = replace(record, prompt=[record.prompt[i]], negative_prompt=negative, metrics=metrics)
+        record = replace(record, prompt=[record.prompt[i]], negative_prompt=negative, call=call, metrics=metrics)
         return Inversion(self.latents[i : i + 1], None if self.noises is None else self.noises[:, i : i + 1], record)
 
     def save(self, path: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> Path:
         """Write the file, whole or not at all; `dtype` float16 halves its size. OSError if it cannot be written."""
+        if not dtype.is_floating_point:
+            raise ValueError(f"latents are saved in a floating point dtype, not in {dtype}")
         tensors = {"latents": self.latents, "noises": self.noises}
         tensors = {name: x.detach().to("cpu", dtype).contiguous() for name, x in tensors.items() if x is not None}
         # one key: with several, their order and so the bytes would differ from run to run

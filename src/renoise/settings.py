@@ -40,11 +40,12 @@ class ReNoise:
     source: str = ""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.iterations <= 1000:
-            raise ValueError(f"iterations must lie in 0 … 1000, got {self.iterations}")
-        for name in ("tolerance", "lambda_pair", "lambda_kl", "correction"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if type(self.iterations) is not int or not 0 <= self.iterations <= 1000:
+            raise ValueError(f"iterations must be an integer in 0 … 1000, got {self.iterations}")
+        for name in ("tolerance", "boundary", "lambda_pair", "lambda_kl", "correction"):
+            value = getattr(self, name)
+            if not value >= 0 or (math.isinf(value) and name != "correction"):
+                raise ValueError(f"{name} must be a finite number, not negative, got {value}")
         for name in ("weights_low", "weights_high"):
             weights = getattr(self, name)
             if weights is None:
@@ -70,6 +71,10 @@ class ReNoise:
         Every kind of model iterates until it has converged; few long steps get more iterations, and stochastic samplers a tender
         correction of their noise. `num_inference_steps` is what will be run; None: the pipeline's own default.
         """
+        if not hasattr(pipe, "scheduler"):
+            raise ValueError(
+                f"{type(pipe).__name__} has no scheduler of its own: load the pipeline that draws the picture"
+            )
         steps = num_inference_steps or inspect.signature(type(pipe).__call__).parameters["num_inference_steps"].default
         config, sampler = pipe.scheduler.config, type(pipe.scheduler).__name__
         stochastic = any(word in sampler for word in ("Ancestral", "DDPM", "LCM", "TCD", "SCM")) or bool(

@@ -1,20 +1,26 @@
 """How a loaded pipeline is called: which arguments it accepts, what it is named, what size it draws, how much text it reads."""
 
+import copy
 import inspect
+import json
+import math
 import re
+import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from renoise.inversion import LARGEST_SIDE, Record
 from renoise.pipelines.latents import default_size
-from renoise.pipelines.presets import Preset, find
+from renoise.pipelines.presets import PRESETS, Preset, find
 from renoise.pipelines.schedulers import Reading
 from renoise.samplers import DDIM, Sampler
 from renoise.step import Step, plan
 
+SPECIAL_TOKENS = 4  # that a tokenizer may add
 OURS = {"latents", "generator", "num_images_per_prompt", "return_dict", "output_type", "timesteps", "sigmas"}
-LARGEST_SIDE = 16384  # pixels
 
 
 def identity(pipe: Any) -> str:
@@ -49,7 +55,7 @@ def arguments(
     call: dict[str, Any],
 ) -> dict[str, Any]:
     """The pipeline's call: what it accepts of ours, and the user's own arguments as they are."""
-    ours = {
+    ours: dict[str, Any] = {
         "prompt": prompts,
         "negative_prompt": negatives,
         "guidance_scale": guidance_scale,
@@ -60,8 +66,15 @@ def arguments(
         "generator": torch.Generator().manual_seed(0),
     }
     parameters = accepted(pipe)
-    if negatives is not None and "negative_prompt" not in parameters:
-        raise ValueError(f"{type(pipe).__name__} takes no negative_prompt: leave it out")
+    if guidance_scale is not None and "guidance_scale" not in parameters:
+        raise ValueError(
+            f"{type(pipe).__name__} takes no guidance_scale: see its own arguments, such as true_cfg_scale"
+        )
+    if negatives is not None and not guides(pipe, guidance_scale, call):
+        scale = "true_cfg_scale" if "true_cfg_scale" in parameters else "guidance_scale"
+        raise ValueError(f"negative_prompt has no effect here: set {scale} above 1, or leave it out")
+    if "use_kv_cache" in parameters:  # filled at the first step, which is not the first that is asked about
+        ours["use_kv_cache"] = False
     user = {name: value for name, value in call.items() if name != "eta"}
     return {name: value for name, value in ours.items() if name in parameters and value is not None} | user
 
@@ -77,15 +90,58 @@ def refuse(pipe: Any, call: dict[str, Any]) -> None:
             raise ValueError(f"{type(pipe).__name__} takes no argument {name}")
 
 
-def default_steps(pipe: Any, preset: Preset | None) -> int:
-    """The number of steps of the preset, or of the pipeline's own default."""
-    return preset.steps if preset else accepted(pipe)["num_inference_steps"].default
+def parts(call: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The extra arguments that a file can hold, and the names of those that must be given again; callbacks are neither."""
+    plain, needs = {}, []
+    for name, value in call.items():
+        try:
+            plain[name] = json.loads(json.dumps(value))
+        except TypeError:
+            needs += [] if name.startswith("callback") else [name]
+    return plain, sorted(needs)
+
+
+def step_count(pipe: Any, given: int | None, preset: Preset | None) -> int:
+    """The number of steps given, or the preset's, or the pipeline's own default. ValueError unless it is a positive int."""
+    if given is None and preset is None and "num_inference_steps" not in accepted(pipe):
+        raise ValueError(f"{type(pipe).__name__} is a chain of pipelines: load the one that draws the picture")
+    count = given if given is not None else preset.steps if preset else accepted(pipe)["num_inference_steps"].default
+    if not isinstance(count, int) or count < 1:
+        raise ValueError(f"num_inference_steps must be an integer of at least 1, got {count}")
+    return count
+
+
+def guides(pipe: Any, guidance_scale: float | None, call: dict[str, Any]) -> bool:
+    """Whether the pipeline, called so, evaluates its network on a negative prompt too."""
+    if "negative_prompt" not in accepted(pipe):
+        return False
+    if "true_cfg_scale" in accepted(pipe):
+        return call.get("true_cfg_scale", 1.0) > 1
+    twin = copy.copy(pipe)
+    vars(twin)["_guidance_scale"] = guidance_scale or 0.0
+    return bool(getattr(twin, "do_classifier_free_guidance", (guidance_scale or 0.0) > 1))
 
 
 def unguided(pipe: Any) -> float | None:
-    """1.0, or None for a pipeline whose guidance_scale is for other checkpoints than most of its own (Qwen-Image)."""
+    """The guidance_scale that guides nothing: 1.0, 0.0 where 1.0 does guide (Z-Image), None where it has no default."""
     parameter = accepted(pipe).get("guidance_scale")
-    return None if parameter is None or parameter.default is None else 1.0
+    if parameter is None or parameter.default is None:
+        return None
+    return 0.0 if guides(pipe, 1.0, {}) else 1.0
+
+
+def check_model(pipe: Any, record: Record) -> None:
+    """ValueError if an inversion was made with another model; a warning if only its folder has another name."""
+    mine = identity(pipe)
+    if type(pipe).__name__ != record.pipeline:
+        made, this = f"{record.model} ({record.pipeline})", f"{mine} ({type(pipe).__name__})"
+        raise ValueError(f"the inversion was made with {made}, this pipeline is {this}: load {record.model}")
+    if mine == record.model:
+        return
+    if all(name in PRESETS or re.fullmatch(r"[\w.-]+/[\w.-]+", name) for name in (mine, record.model)):
+        raise ValueError(f"the inversion was made with {record.model}, this pipeline is {mine}: load {record.model}")
+    if Path(mine).name != Path(record.model).name:  # folders may have moved
+        warnings.warn(f"the inversion was made with {record.model}, this pipeline is {mine}", stacklevel=4)
 
 
 def size(pipe: Any, preset: Preset | None, height: int | None, width: int | None) -> tuple[int, int]:
@@ -93,16 +149,17 @@ def size(pipe: Any, preset: Preset | None, height: int | None, width: int | None
     if height is None or width is None:
         square = (preset.size, preset.size) if preset else default_size(pipe)
         height, width = height or square[0], width or square[1]
+    unit = math.lcm(8, getattr(pipe, "vae_scale_factor", 8) * (2 if hasattr(pipe, "_pack_latents") else 1))
     for name, value in (("height", height), ("width", width)):
-        if not 8 <= value <= LARGEST_SIDE or value % 8:
-            near = min(max(8, round(value / 8) * 8), LARGEST_SIDE)
-            raise ValueError(f"{name} must be a multiple of 8 in 8 … {LARGEST_SIDE}, got {value}: try {near}")
+        if not unit <= value <= LARGEST_SIDE or value % unit:
+            near = min(max(unit, round(value / unit) * unit), LARGEST_SIDE // unit * unit)
+            raise ValueError(f"{name} must be a multiple of {unit} in {unit} … {LARGEST_SIDE}, got {value}: try {near}")
     return height, width
 
 
 def spread(text: str | Sequence[str], images: int, name: str) -> list[str]:
     """One text for all images, or one for each."""
-    texts = [text] * images if isinstance(text, str) else list(text)
+    texts = [text] * images if isinstance(text, str) else list(text or ())
     if len(texts) != images:
         raise ValueError(f"{name}: {len(texts)} texts for {images} images; give one for all or one for each")
     return texts
@@ -110,12 +167,15 @@ def spread(text: str | Sequence[str], images: int, name: str) -> list[str]:
 
 def too_long(pipe: Any, prompts: list[str]) -> list[str]:
     """One line for every prompt of which no tokenizer of the pipeline reads the end."""
-    tokenizers: list[Any] = [t for name, t in pipe.components.items() if name.startswith("tokenizer") and t is not None]
+    tokenizers = [t for name, t in pipe.components.items() if name.startswith("tokenizer") and t is not None]
     limits = [(t, t.model_max_length) for t in tokenizers if getattr(t, "model_max_length", 1e9) < 1e6]
     notes = []
     for prompt in prompts:
-        counts = [(len(t(prompt, truncation=False, verbose=False).input_ids), limit) for t, limit in limits]
-        if counts and all(count > limit for count, limit in counts):
+        if not limits or len(prompt.encode()) + SPECIAL_TOKENS <= max(limit for _, limit in limits):
+            continue  # a token is at least a byte
+        # on copies: a tokenizer keeps the truncation and padding it was last called with, and other threads may use it
+        counts = [(len(copy.deepcopy(t)(prompt, truncation=False, verbose=False).input_ids), n) for t, n in limits]
+        if all(count > limit for count, limit in counts):
             count, limit = max(counts, key=lambda pair: pair[1])
             notes.append(f"the prompt has {count} tokens, the text encoder reads the first {limit}: {prompt[:40]}…")
     return notes

@@ -4,12 +4,15 @@ The shapes and factors come from the autoencoder's config and the pipeline's own
 needs nothing here. The way back is the pipeline's own decoding (driver.py).
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+
+_LENT = threading.Lock()
 
 
 def encode(pipe: Any, pictures: Tensor) -> Tensor:
@@ -84,12 +87,14 @@ def _pack(pipe: Any, z: Tensor) -> Tensor:
 @contextmanager
 def _safe_dtype(vae: Any) -> Iterator[torch.dtype]:
     """The dtype to encode in: float32 for autoencoders that overflow in float16 (SDXL), which are put back afterwards."""
-    dtype = next(vae.parameters()).dtype
+    with _LENT:
+        dtype = next(vae.parameters()).dtype
     if dtype != torch.float16 or not getattr(vae.config, "force_upcast", False):
         yield dtype
         return
-    vae.to(torch.float32)
-    try:
-        yield torch.float32
-    finally:
-        vae.to(dtype)
+    with _LENT:  # threads may share the autoencoder
+        vae.to(torch.float32)
+        try:
+            yield torch.float32
+        finally:
+            vae.to(dtype)
