@@ -63,7 +63,7 @@ def test_loading_needs_no_diffusers(found, tmp_path):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_it_reconstructs_in_another_process_as_here(found, tmp_path):
+def test_a_file_reconstructs_with_a_pipeline_loaded_anew_as_here(found, tmp_path):
     path = found.save(tmp_path / "x.safetensors")
     tiny = TINY["sdxl_turbo"](contractive=True)
     there = renoise.reconstruct(tiny.pipe, Inversion.load(path), output_type="latent")

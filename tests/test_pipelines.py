@@ -1,7 +1,10 @@
 """Every family of pipelines, through its own `__call__`: generation as the stock one's, exact round trips, nothing changed."""
 
 import copy
+import gc
+import hashlib
 import threading
+import weakref
 
 import diffusers
 import pytest
@@ -20,7 +23,7 @@ TIGHT = ReNoise(iterations=200, tolerance=1e-7)
 # released with multistep solvers, of which renoise takes the noise levels alone: a one-step sampler to be compared with
 ONE_STEP = {"pixart": diffusers.DDIMScheduler, "sana": diffusers.FlowMatchEulerDiscreteScheduler}
 # whatever is scaled down, UNets of random weights are steep next to pure noise, where epsilon is divided by alpha
-STRENGTH = {"sd": 0.5, "sdxl": 0.5, "sdxl_turbo": 0.5, "sdxl_controlnet": 0.5, "lcm_lora": 0.5, "sd_v": 0.5}
+STRENGTH = {"sd": 0.5, "sdxl": 0.5, "sdxl_turbo": 0.5, "sdxl_controlnet": 0.5, "lcm_lora": 0.5, "lcm": 0.5, "sd_v": 0.5}
 
 
 def build(name: str, **options: bool) -> Tiny:
@@ -208,23 +211,33 @@ def test_an_ip_adapter_argument_passes_through():
 
 
 def snapshot(pipe) -> dict:
-    """All that a pipeline is: attributes by identity, configs, weights and hooks by value."""
+    """All that a pipeline is: attributes by identity, configs, and every byte of weights; hooks one by one."""
     modules = {n: c for n, c in pipe.components.items() if isinstance(c, torch.nn.Module)}
+    hooks = ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks")
     return {
         "attributes": {name: id(value) for name, value in vars(pipe).items()},
         "config": dict(pipe.config),
-        "scheduler": (dict(pipe.scheduler.config), {k: repr(v) for k, v in vars(pipe.scheduler).items()}),
+        "scheduler": (dict(pipe.scheduler.config), plain(vars(pipe.scheduler))),
         "weights": {
-            f"{n}.{k}": (v.dtype, v.sum().item()) for n, m in modules.items() for k, v in m.state_dict().items()
+            f"{n}.{k}": (v.dtype, hashlib.sha256(v.contiguous().view(torch.uint8).numpy()).hexdigest())
+            for n, m in modules.items()
+            for k, v in m.state_dict().items()
+            if v.ndim
         },
-        "hooks": {n: [len(s._forward_pre_hooks) for s in m.modules()] for n, m in modules.items()},
+        "hooks": {n: [list(getattr(s, h)) for s in m.modules() for h in hooks] for n, m in modules.items()},
     }
+
+
+def plain(values: dict) -> dict:
+    """Tensors as lists, so that they compare."""
+    return {k: v.tolist() if isinstance(v, torch.Tensor) else str(v) for k, v in values.items()}
 
 
 @pytest.mark.parametrize("name", ["sd", "sdxl_turbo", "flux", "z_image"])
 def test_the_users_pipeline_and_arguments_are_left_as_they_were(name):
     tiny = build(name)
     size, call = split(tiny)
+    tiny.pipe(**tiny.call, prompt=tiny.prompts, num_inference_steps=2)  # text encoders hook themselves when first used
     prompts, before, state = ["one", "two"], snapshot(tiny.pipe), torch.get_rng_state()
     options = dict(settings=ReNoise(iterations=1, tolerance=0), num_inference_steps=2, **size, **call)
     renoise.invert(tiny.pipe, tiny.images(), prompts, **options)
@@ -238,6 +251,19 @@ def test_the_users_pipeline_and_arguments_are_left_as_they_were(name):
     assert snapshot(tiny.pipe) == before
     assert prompts == ["one", "two"]
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_nothing_holds_on_to_a_pipeline_that_is_done_with():
+    tiny = build("sd")
+    size, call = split(tiny)
+    gone = weakref.ref(tiny.pipe.unet)
+    gc.disable()
+    try:
+        renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, num_inference_steps=2, **size, **call)
+        del tiny
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_an_offloaded_pipeline_stays_offloaded():
@@ -356,6 +382,94 @@ def test_callbacks_see_true_steps():
     assert seen == [(1, 1), (1, 1), (0, 501), (0, 501)]
 
 
+def counted(tiny: Tiny, function, *args, **kwargs) -> tuple[list[int], object]:
+    """The number of rows of every network call, and the result."""
+    rows = []
+    hook = tiny.network.register_forward_pre_hook(
+        lambda module, args, kwargs: rows.append(len(args[0] if args else kwargs["hidden_states"])), with_kwargs=True
+    )
+    result = function(*args, **kwargs)
+    hook.remove()
+    return rows, result
+
+
+@pytest.mark.parametrize("name", ["sd", "sd3", "flux"])
+def test_an_edit_draws_the_inverted_noise_under_another_prompt(name):
+    tiny = build(name, contractive=True)
+    size, call = split(tiny)
+    options = dict(num_inference_steps=STEPS, measure=False, **size, **call)
+    found = renoise.invert(
+        tiny.pipe, tiny.images(), tiny.prompts, settings=ReNoise(iterations=2, tolerance=0), **options
+    )
+    same = renoise.reconstruct(tiny.pipe, found, output_type="latent")
+    rows, edited = counted(tiny, renoise.edit, tiny.pipe, found, "an elephant", output_type="latent")
+    assert rows == [2] * STEPS
+    assert relative(edited, same) > 1e-6
+    assert torch.equal(renoise.edit(tiny.pipe, found, found.prompt, output_type="latent"), same)
+    pictures = renoise.edit(tiny.pipe, found, "an elephant")
+    assert [picture.size for picture in pictures] == [(32, 32)] * 2
+
+
+def test_a_guided_edit_takes_the_source_prompt_for_its_negative_one():
+    tiny = build("sd", contractive=True)
+    size, call = split(tiny)
+    options = dict(num_inference_steps=STEPS, measure=False, **size, **call)
+    found = renoise.invert(
+        tiny.pipe, tiny.images(), tiny.prompts, settings=ReNoise(iterations=2, tolerance=0), **options
+    )
+    guided = dict(guidance_scale=4.0, output_type="latent")
+    rows, edited = counted(tiny, renoise.edit, tiny.pipe, found, "an elephant", **guided)
+    assert rows == [4] * STEPS
+    assert torch.equal(edited, renoise.edit(tiny.pipe, found, "an elephant", negative_prompt=tiny.prompts, **guided))
+    assert relative(edited, renoise.edit(tiny.pipe, found, "an elephant", negative_prompt="", **guided)) > 1e-6
+    with pytest.raises(ValueError, match="guidance_scale above 1"):
+        renoise.edit(tiny.pipe, found, "an elephant", negative_prompt="a dog")
+
+
+def test_true_cfg_scale_is_remembered_when_editing():
+    tiny = build("flux", contractive=True)
+    size, call = split(tiny)
+    options = dict(num_inference_steps=2, measure=False, true_cfg_scale=2.0, negative_prompt="grey", **size, **call)
+    found = renoise.invert(
+        tiny.pipe, tiny.images(), tiny.prompts, settings=ReNoise(iterations=1, tolerance=0), **options
+    )
+    rows, _ = counted(tiny, renoise.edit, tiny.pipe, found, "an elephant")
+    assert rows == [2, 2] * 2  # the edit, and the source prompt as its negative one
+    with pytest.raises(ValueError, match="true_cfg_scale above 1"):
+        renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, negative_prompt="grey", **size, **call)
+
+
+def test_no_guidance_is_asked_of_pipelines_that_count_from_zero():
+    tiny = build("z_image", contractive=True)
+    size, call = split(tiny)
+    call.pop("guidance_scale")
+    options = dict(settings=ReNoise(iterations=0, tolerance=0), num_inference_steps=2, measure=False, **size, **call)
+    found = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, **options)
+    assert found.record.guidance_scale == 0.0
+    assert found.evaluations == 2
+
+
+def test_another_number_of_steps_works_from_the_same_noise_level_and_is_refused_from_another():
+    tiny = build("sd", contractive=True)
+    size, call = split(tiny)
+    options = dict(settings=ReNoise(iterations=2, tolerance=0), measure=False, **size, **call)
+    leading = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, num_inference_steps=10, **options)
+    with pytest.raises(ValueError, match="trailing"):
+        renoise.reconstruct(tiny.pipe, leading, num_inference_steps=4)
+    tiny.pipe.scheduler = diffusers.DDIMScheduler.from_config(tiny.pipe.scheduler.config, timestep_spacing="trailing")
+    trailing = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, num_inference_steps=10, **options)
+    few = renoise.reconstruct(tiny.pipe, trailing, num_inference_steps=4, output_type="latent")
+    assert few.isfinite().all()
+
+
+def test_a_single_step_of_a_stochastic_sampler_draws_no_noise_and_needs_no_correction():
+    tiny = build("sdxl_turbo", contractive=True)
+    size, call = split(tiny)
+    found = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, num_inference_steps=1, measure=False, **size, **call)
+    assert found.noises is None
+    assert found.record.settings["correction"] == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -397,6 +511,10 @@ def test_latents_are_the_way_around_an_unknown_autoencoder():
     assert relative(renoise.reconstruct(tiny.pipe, found, output_type="latent"), x_0) < 1e-4
     with pytest.raises(ValueError, match="latents="):
         renoise.invert(tiny.pipe, None, tiny.prompts, **options)
+    with pytest.raises(ValueError, match="not both"):
+        renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, latents=x_0, **options)
+    with pytest.raises(ValueError, match="not finite"):
+        renoise.invert(tiny.pipe, None, tiny.prompts, latents=x_0 * float("nan"), **options)
 
 
 def test_a_prompt_longer_than_the_encoder_reads_is_said():
@@ -429,6 +547,14 @@ def test_an_inversion_of_another_pipeline_is_refused():
     )
     with pytest.raises(ValueError, match="made with"):
         renoise.reconstruct(build("sdxl").pipe, found)
+    velocity = build("sd").pipe
+    velocity.scheduler = diffusers.DDIMScheduler.from_config(velocity.scheduler.config, prediction_type="v_prediction")
+    with pytest.raises(ValueError, match="v_prediction"):
+        renoise.reconstruct(velocity, found)
+    euler = build("sd").pipe
+    euler.scheduler = diffusers.EulerAncestralDiscreteScheduler.from_config(euler.scheduler.config)
+    with pytest.raises(ValueError, match="samples with"):
+        renoise.reconstruct(euler, found)
     tiny.pipe.scheduler = diffusers.DDIMScheduler.from_config(tiny.pipe.scheduler.config, beta_end=0.02)
     with pytest.raises(ValueError, match="noise levels"):
         renoise.reconstruct(tiny.pipe, found)

@@ -303,3 +303,33 @@ def qwen_image() -> Tiny:
         tokenizer=byte_tokenizer(1024),
     )  # fmt: skip
     return Tiny(pipe, dict(true_cfg_scale=1.0, max_sequence_length=512, **_SIZE), (2, 16, 16))
+
+
+@_register
+def lcm() -> Tiny:
+    """The pipeline of latent consistency models, which decodes what its last step returned."""
+    base = sd()
+    config = dict(block_out_channels=(4, 8), cross_attention_dim=32, norm_num_groups=2, time_cond_proj_dim=16)
+    parts = {name: part for name, part in base.pipe.components.items() if name not in ("unet", "scheduler")}
+    pipe = diffusers.LatentConsistencyModelPipeline(
+        **parts,
+        unet=unet(**config),
+        scheduler=diffusers.LCMScheduler(**_STABLE_DIFFUSION),
+        requires_safety_checker=False,
+    )
+    return Tiny(pipe, dict(_SIZE), base.latents_shape)
+
+
+@_register
+def chroma() -> Tiny:
+    """Chroma: FLUX's latents, guided by a second evaluation."""
+    transformer = seeded(
+        diffusers.ChromaTransformer2DModel, patch_size=1, in_channels=4, num_layers=1, num_single_layers=1,
+        attention_head_dim=16, num_attention_heads=2, joint_attention_dim=32, axes_dims_rope=(4, 4, 8),
+        approximator_num_channels=8, approximator_hidden_dim=32, approximator_layers=1,
+    )  # fmt: skip
+    pipe = diffusers.ChromaPipeline(
+        transformer=transformer, vae=vae(1, shift_factor=0.1159, scaling_factor=0.3611), scheduler=_flow(shift=3.0),
+        text_encoder=t5(), tokenizer=t5_tokenizer(),
+    )  # fmt: skip
+    return Tiny(pipe, dict(guidance_scale=1.0, max_sequence_length=32, **_SIZE), (2, 64, 4))
