@@ -186,7 +186,7 @@ def _add_lora(pipe: Any, lora: str) -> None:
     if not hasattr(pipe, "load_lora_weights"):
         raise ValueError(f"{type(pipe).__name__} takes no --lora")
     try:
-        pipe.load_lora_weights(lora)
+        pipe.load_lora_weights(lora, use_safetensors=True)
     except Exception as error:  # diffusers and peft raise many kinds for weights that do not fit
         raise ValueError(f"--lora {lora} cannot be loaded: {str(error).splitlines()[0]}") from error
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from renoise.pipelines.presets import ADAPTER, find, get
+from renoise.pipelines.presets import ADAPTER, ORCHARD, find, get
 
 
 def load(
@@ -29,8 +29,9 @@ def load(
     folder = Path(name).is_dir()
     preset = find(name) if folder or name.count("/") == 1 else get(name)
     where = preset.repository if preset else name
+    where = str(ORCHARD) if where == "orchard" else where
     revision = revision or (preset.revision if preset else None)
-    options: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only or Path(where).is_dir()}
+    options: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only or Path(where).is_absolute()}
     try:
         config = diffusers.DiffusionPipeline.load_config(where, **options)
         device = device or _accelerator() or "cpu"
@@ -42,7 +43,9 @@ def load(
             **options,
         )
         if preset and preset.lora:
-            pipe.load_lora_weights(preset.lora, adapter_name=ADAPTER, local_files_only=local_files_only)
+            pipe.load_lora_weights(
+                preset.lora, adapter_name=ADAPTER, local_files_only=local_files_only, use_safetensors=True
+            )
     except OSError as error:
         raise OSError(f"{name} cannot be loaded from {where}: {str(error).splitlines()[0]}") from error
     if preset and preset.scheduler:
