@@ -73,6 +73,13 @@ def read_photos(root: Path, name: str) -> Photos:
     return Photos(images, masks, [_phrases(c) for c in captions], captions, z["cls"].astype(np.int64))
 
 
+def read_words(root: Path, name: str) -> tuple[list[list[str]], list[list[str]]]:
+    """Phrases and captions alone, without decoding a picture."""
+    groups = json.loads((root / "captions.json").read_text())["groups"]
+    captions = [groups[c] for c in np.load(root / "128" / f"{name}.npz")["cap"]]
+    return [_phrases(c) for c in captions], captions
+
+
 def read_scenes(root: Path, name: str = "scenes_test") -> tuple[np.ndarray, list[str], np.ndarray]:
     """Ready-made held-out scenes: images (N, 128, 128, 3), captions, edit masks (255 where an edit may change)."""
     z = np.load(root / "128" / f"{name}.npz")
@@ -109,9 +116,7 @@ def main_caption(first: str, second: str | None, background: str) -> str:
     return f"a photo of {body} on {'an' if background[0] in 'aeiou' else 'a'} {background} background"
 
 
-def _paste(
-    canvas: np.ndarray, image: np.ndarray, mask: np.ndarray, size: int, x: float, y: float, flip: bool
-) -> None:
+def _paste(canvas: np.ndarray, image: np.ndarray, mask: np.ndarray, size: int, x: float, y: float, flip: bool) -> None:
     """Paste one fruit on a float canvas in place (the rim pixels of the cut-out hold white: one is dropped)."""
     full = canvas.shape[0]
     alpha = Image.fromarray(mask * 255).filter(ImageFilter.MinFilter(3))
@@ -231,11 +236,6 @@ class Captioner:
     def _noun(self, k: int, rng: np.random.Generator | None) -> str:
         options = self.phrases[k]
         return options[0] if rng is None else options[int(rng.integers(len(options)))]
-
-
-def to_float(images: np.ndarray) -> "np.ndarray":
-    """uint8 (N, H, W, 3) -> float32 in [-1, 1], (N, 3, H, W)."""
-    return images.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1
 
 
 def main() -> None:

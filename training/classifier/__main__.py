@@ -1,0 +1,5 @@
+"""`python -m training.classifier` trains it."""
+
+from . import main
+
+main()
