@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 DATA ?= ../shared/data
 BIN := $(VENV)/bin
+RANKS ?= --threads 1 --ranks 2# for a CPU of two cores; RANKS= for a GPU
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -41,14 +42,15 @@ bench: $(RUN)
 
 # Trains the embedded model again from a folder of pictures (training/README.md).
 orchard: $(RUN)
-	$(BIN)/python -m training.data --data "$(DATA)" --seeds 0 1 2
-	$(BIN)/python -m training.autoencoder --data "$(DATA)" --stage joint
-	$(BIN)/python -m training.autoencoder --data "$(DATA)" --stage latents
-	$(BIN)/python -m training.autoencoder --data "$(DATA)" --stage decoder
-	$(BIN)/python -m training.denoiser --data "$(DATA)"
-	$(BIN)/python -m training.classifier --data "$(DATA)"
+	$(BIN)/python -m training.data --data "$(DATA)" --count 16000 --seeds 0 1 2
+	$(BIN)/python -m training.autoencoder --data "$(DATA)" --seeds 0 1 2 --stage joint --minutes 45 $(RANKS)
+	$(BIN)/python -m training.autoencoder --data "$(DATA)" --seeds 0 1 2 --stage latents
+	$(BIN)/python -m training.autoencoder --data "$(DATA)" --seeds 0 1 2 --stage decoder --minutes 15
+	$(BIN)/python -m training.denoiser --data "$(DATA)" --seeds 0 1 2 --minutes 90 --batch 32 $(RANKS)
+	$(BIN)/python -m training.classifier --data "$(DATA)" --seeds 0 1 2 --minutes 5
 	$(BIN)/python -m training.export --data "$(DATA)"
-	$(BIN)/python -m training.evaluate --data "$(DATA)"
+	$(BIN)/python -m training.example
+	$(BIN)/python -m training.evaluate --data "$(DATA)" --count 400
 
 # Both stamps go stale with the files that say what to install, and only then.
 $(RUN): pyproject.toml constraints.txt | $(BIN)/python

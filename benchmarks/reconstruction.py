@@ -24,7 +24,7 @@ from renoise import PRESETS, ReNoise, images
 from renoise.metrics import psnr
 from renoise.pipelines.latents import encode
 
-TOLERANT = ReNoise(iterations=100, tolerance=0.01)
+TOLERANT = ReNoise(iterations=100, tolerance=0.005)  # the paper's iteration, but for when it stops
 
 
 def fixed(iterations: int) -> ReNoise:
@@ -34,15 +34,14 @@ def fixed(iterations: int) -> ReNoise:
 
 ROWS: dict[str, tuple[int, int, ReNoise]] = {
     "50/50/0": (50, 50, fixed(0)),
-    "75/25/0": (75, 25, fixed(0)),
     "25/25/2": (25, 25, fixed(2)),
     "20/20/3": (20, 20, fixed(3)),
     "10/10/8": (10, 10, fixed(8)),
     "10/10/0": (10, 10, fixed(0)),
     "4/4/0": (4, 4, fixed(0)),
     "4/4/9": (4, 4, fixed(9)),
-    "50/50, tolerance .01": (50, 50, TOLERANT),
-    "10/10, tolerance .01": (10, 10, TOLERANT),
+    "50/50, tolerance": (50, 50, TOLERANT),
+    "10/10, tolerance": (10, 10, TOLERANT),
     "default": (PRESETS["orchard"].steps, PRESETS["orchard"].steps, PRESETS["orchard"].settings),
 }
 
@@ -53,6 +52,12 @@ def load(data: Path, count: int) -> tuple[torch.Tensor, list[str]]:
     entries = [entry for entry in map(json.loads, lines) if entry["file_name"].startswith("scene")][:count]
     pictures = [images.open_image(data / "photos" / entry["file_name"]) for entry in entries]
     return images.batch(pictures, 128, 128), [entry["text"] for entry in entries]
+
+
+def decode(pipe, x_0: torch.Tensor) -> torch.Tensor:
+    """Pictures (B, 3, H, W) in [0, 1] of latents x_0."""
+    with torch.no_grad():
+        return (pipe.vae.decode(x_0 / pipe.vae.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1)
 
 
 def measure(pipe, pictures, captions, x_0, row: tuple[int, int, ReNoise], batch: int) -> dict[str, float]:
@@ -68,9 +73,8 @@ def measure(pipe, pictures, captions, x_0, row: tuple[int, int, ReNoise], batch:
         seconds = time.perf_counter() - began
         count = len(found)
         drawn = renoise.reconstruct(pipe, found, output_type="latent", num_inference_steps=steps)
-        shown = renoise.reconstruct(pipe, found, output_type="pt", num_inference_steps=steps)
         values["error"] += ((drawn - x_0[part]).flatten(1).norm(dim=1) / x_0[part].flatten(1).norm(dim=1)).tolist()
-        values["psnr"] += psnr(shown, pictures[part]).tolist()
+        values["psnr"] += psnr(decode(pipe, drawn), pictures[part]).tolist()
         values["evaluations"] += [found.evaluations + steps] * count
         values["std"] += found.record.metrics["std"]
         values["seconds"] += [seconds / count] * count
@@ -110,7 +114,7 @@ def main() -> None:
         "--data", type=Path, required=True, help="folder of the photographs, with photos/metadata.jsonl"
     )
     parser.add_argument("--photos", type=int, default=64)
-    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--only", nargs="*", choices=ROWS, default=list(ROWS))
     parser.add_argument("--output", type=Path, help="write the report here too, as .json and .md")
     options = parser.parse_args()
@@ -119,8 +123,7 @@ def main() -> None:
     pipe = renoise.load("orchard")
     pictures, captions = load(options.data, options.photos)
     x_0 = encode(pipe, pictures)
-    decoded = (pipe.vae.decode(x_0 / pipe.vae.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1).detach()
-    ceiling = psnr(decoded, pictures).tolist()
+    ceiling = psnr(decode(pipe, x_0), pictures).tolist()
     report = {
         "photographs": len(pictures),
         "batch": options.batch,

@@ -28,7 +28,7 @@ class ReNoise:
     """
 
     iterations: int = 30
-    tolerance: float = 0.01
+    tolerance: float = 0.005
     weights_low: tuple[float, ...] | None = None
     weights_high: tuple[float, ...] | None = None
     boundary: float = 250.0
@@ -103,4 +103,4 @@ class ReNoise:
 
 
 # What reached a fixed number of iterations' error with the fewest evaluations on orchard (benchmarks/reconstruction.py)
-ADAPTIVE = ReNoise(iterations=30, tolerance=0.01, anderson=True, first_guess="epsilon")
+ADAPTIVE = ReNoise(iterations=30, tolerance=0.005, anderson=True, first_guess="epsilon")
