@@ -15,6 +15,7 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import nn
 from torch._inductor import config as inductor
+from transformers import CLIPTextModel
 
 from .common import Checkpoint, Clock, Log, Peers, device
 from .data import Captioner, load_scenes, read_words
@@ -90,6 +91,9 @@ def train(args: argparse.Namespace) -> None:
     tokenizer = tokenizer_for(args.data)
     unet = make_unet(latents.shape[-1]).to(where, memory_format=torch.channels_last)
     text = make_text_model(tokenizer, WIDTH).to(where)
+    if args.start:
+        unet.load_state_dict(UNet2DConditionModel.from_pretrained(args.start / "unet").state_dict())
+        text.load_state_dict(CLIPTextModel.from_pretrained(args.start / "text_encoder").state_dict())
     average = Average({"unet": unet, "text": text}, args.decay)
     parameters = [*unet.parameters(), *text.parameters()]
     # The text's way into the network starts with gradients a hundred times smaller than the convolutions': a head start.
@@ -162,6 +166,7 @@ def main() -> None:
     p.add_argument("--data", type=Path, required=True, help="the data folder (only read)")
     p.add_argument("--out", type=Path, default=Path("runs"))
     p.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="sets of scenes with latents")
+    p.add_argument("--start", type=Path, help="begin with the weights of this folder, such as src/renoise/orchard")
     p.add_argument("--minutes", type=float, default=90)
     p.add_argument("--steps", type=int, help="train for so many steps instead of minutes")
     p.add_argument("--batch", type=int, default=64, help="in each process")
