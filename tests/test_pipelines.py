@@ -23,7 +23,8 @@ TIGHT = ReNoise(iterations=200, tolerance=1e-7)
 # released with multistep solvers, of which renoise takes the noise levels alone: a one-step sampler to be compared with
 ONE_STEP = {"pixart": diffusers.DDIMScheduler, "sana": diffusers.FlowMatchEulerDiscreteScheduler}
 # whatever is scaled down, UNets of random weights are steep next to pure noise, where epsilon is divided by alpha
-STRENGTH = {"sd": 0.5, "sdxl": 0.5, "sdxl_turbo": 0.5, "sdxl_controlnet": 0.5, "lcm_lora": 0.5, "lcm": 0.5, "sd_v": 0.5}
+STEEP = ["sd", "sd_v", "sd_turbo", "sdxl", "sdxl_turbo", "sdxl_lightning", "hyper_sdxl", "tcd_sdxl", "sdxl_controlnet"]
+STRENGTH = dict.fromkeys([*STEEP, "lcm", "lcm_lora", "lcm_lora_sdxl"], 0.5)
 
 
 def build(name: str, **options: bool) -> Tiny:
@@ -318,7 +319,7 @@ def test_half_precision_networks_keep_float32_latents():
     assert relative(back, encode(tiny.pipe, tiny.images())) < 2e-3
 
 
-@pytest.mark.parametrize("name", ["sdxl_turbo", "lcm_lora"])
+@pytest.mark.parametrize("name", ["sdxl_turbo", "sd_turbo", "lcm_lora", "lcm_lora_sdxl", "tcd_sdxl"])
 def test_noises_of_stochastic_samplers_are_stored_seeded_and_used_again(name):
     tiny = build(name, contractive=True)
     size, call = split(tiny)

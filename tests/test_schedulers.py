@@ -18,7 +18,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from renoise.pipelines.schedulers import Reading, read
-from renoise.samplers import DDIM, LCM
+from renoise.samplers import DDIM, LCM, TCD
 from renoise.step import FORGOTTEN, Step, plan
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__")  # numpy on what diffusers does to its tables
@@ -57,6 +57,7 @@ def _hosts() -> list[Host]:
             dict(interpolation_type="log_linear"),
         ):
             hosts.append(("EulerDiscreteScheduler", dict(STABLE_DIFFUSION, prediction_type=prediction, **grid)))
+        hosts.append(("TCDScheduler", dict(STABLE_DIFFUSION, prediction_type=prediction)))
     hosts += [
         ("LCMScheduler", dict(STABLE_DIFFUSION, prediction_type="v_prediction", rescale_betas_zero_snr=True)),
         ("EulerDiscreteScheduler", dict(STABLE_DIFFUSION, prediction_type="v_prediction", timestep_type="continuous")),
@@ -83,7 +84,9 @@ HOSTS = _hosts()
 IDS = ["-".join([name.removesuffix("Scheduler"), *map(str, list(config.values())[-3:])]) for name, config in HOSTS]
 
 
-def _sampler(name: str, config: dict[str, Any]) -> DDIM | LCM:
+def _sampler(name: str, config: dict[str, Any]) -> DDIM | LCM | TCD:
+    if name == "TCDScheduler":
+        return TCD(0.3, tuple(diffusers.TCDScheduler(**config).alphas_cumprod.tolist()))
     if name == "LCMScheduler":
         return LCM(config.get("timestep_scaling", 10.0))
     if config.get("stochastic_sampling"):
@@ -289,7 +292,6 @@ def test_what_cannot_be_inverted_is_refused_with_cause_and_cure(
 @pytest.mark.parametrize(
     ("name", "config", "reason"),
     [
-        ("TCDScheduler", dict(), "intermediate level.*DDIMScheduler.from_config"),
         ("EDMEulerScheduler", dict(), "sigma_data"),
         ("KDPM2DiscreteScheduler", dict(), "between its noise levels.*EulerDiscreteScheduler.from_config"),
         ("DDIMInverseScheduler", dict(clip_sample=False), "noise must decrease"),

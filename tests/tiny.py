@@ -89,7 +89,22 @@ _SDXL_UNET = dict(
     transformer_layers_per_block=(1, 2), use_linear_projection=True, addition_embed_type="text_time",
     addition_time_embed_dim=8, projection_class_embeddings_input_dim=80,
 )  # fmt: skip
+_FLUX = dict(
+    patch_size=1, in_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+    joint_attention_dim=32, pooled_projection_dim=32, axes_dims_rope=[4, 4, 8], guidance_embeds=True,
+)  # fmt: skip
 _SIZE = dict(height=32, width=32)
+
+
+def _with_lora(tiny: Tiny) -> Tiny:
+    """The same with an adapter that matters: init_lora_weights=False, because peft's own start is the identity."""
+    import peft
+
+    config = peft.LoraConfig(r=2, target_modules=["to_q", "to_k", "to_v", "to_out.0"], init_lora_weights=False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        tiny.pipe.unet.add_adapter(config)
+    return tiny
 
 
 def _flow(**config: Any) -> Any:
@@ -122,14 +137,7 @@ def sd_v() -> Tiny:
 @_register
 def lcm_lora() -> Tiny:
     """Stable Diffusion with an LCM-LoRA: a peft adapter, and a stochastic sampler."""
-    import peft
-
-    tiny = sd()
-    # init_lora_weights=False: peft's own start is the identity
-    config = peft.LoraConfig(r=2, target_modules=["to_q", "to_k", "to_v", "to_out.0"], init_lora_weights=False)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        tiny.pipe.unet.add_adapter(config)
+    tiny = _with_lora(sd())
     tiny.pipe.scheduler = diffusers.LCMScheduler(**_STABLE_DIFFUSION)
     return tiny
 
@@ -152,6 +160,52 @@ def sdxl_turbo() -> Tiny:
     tiny = sdxl()
     tiny.pipe.scheduler = diffusers.EulerAncestralDiscreteScheduler(**_STABLE_DIFFUSION, timestep_spacing="trailing")
     tiny.call["guidance_scale"] = 0.0
+    return tiny
+
+
+@_register
+def sd_turbo() -> Tiny:
+    """SD-Turbo: Stable Diffusion 2 with ancestral Euler, trailing timesteps, no guidance."""
+    tiny = sd()
+    tiny.pipe.scheduler = diffusers.EulerAncestralDiscreteScheduler(**_STABLE_DIFFUSION, timestep_spacing="trailing")
+    tiny.call["guidance_scale"] = 0.0
+    return tiny
+
+
+@_register
+def lcm_lora_sdxl() -> Tiny:
+    """SDXL with an LCM-LoRA."""
+    tiny = _with_lora(sdxl())
+    tiny.pipe.scheduler = diffusers.LCMScheduler(**_STABLE_DIFFUSION)
+    return tiny
+
+
+@_register
+def sdxl_lightning() -> Tiny:
+    """SDXL-Lightning: an adapter, Euler with trailing timesteps, no guidance."""
+    tiny = _with_lora(sdxl())
+    tiny.pipe.scheduler = diffusers.EulerDiscreteScheduler(**_STABLE_DIFFUSION, timestep_spacing="trailing")
+    tiny.call["guidance_scale"] = 0.0
+    return tiny
+
+
+@_register
+def hyper_sdxl() -> Tiny:
+    """Hyper-SD on SDXL: an adapter, DDIM with trailing timesteps, no guidance."""
+    tiny = _with_lora(sdxl())
+    tiny.pipe.scheduler = diffusers.DDIMScheduler(
+        **_STABLE_DIFFUSION, clip_sample=False, set_alpha_to_one=False, timestep_spacing="trailing"
+    )
+    tiny.call["guidance_scale"] = 0.0
+    return tiny
+
+
+@_register
+def tcd_sdxl() -> Tiny:
+    """TCD-LoRA on SDXL: a stochastic sampler that goes by a level between; `eta` is its gamma."""
+    tiny = _with_lora(sdxl())
+    tiny.pipe.scheduler = diffusers.TCDScheduler(**_STABLE_DIFFUSION)
+    tiny.call |= dict(guidance_scale=0.0, eta=0.3)
     return tiny
 
 
@@ -239,15 +293,28 @@ def sd3() -> Tiny:
 
 
 @_register
+def sd3_turbo() -> Tiny:
+    """Stable Diffusion 3.5 Large Turbo: no guidance."""
+    tiny = sd3()
+    tiny.call["guidance_scale"] = 0.0
+    return tiny
+
+
+@_register
+def flux_schnell() -> Tiny:
+    """FLUX.1-schnell: no guidance is told to the network, timesteps are not shifted."""
+    tiny = flux()
+    tiny.pipe.transformer = seeded(diffusers.FluxTransformer2DModel, **(_FLUX | dict(guidance_embeds=False)))
+    tiny.pipe.scheduler = _flow(shift=1.0)
+    tiny.call["guidance_scale"] = 0.0
+    return tiny
+
+
+@_register
 def flux() -> Tiny:
     """FLUX.1-dev: packed latents, the guidance scale told to the network."""
-    transformer = seeded(
-        diffusers.FluxTransformer2DModel, patch_size=1, in_channels=4, num_layers=1, num_single_layers=1,
-        attention_head_dim=16, num_attention_heads=2, joint_attention_dim=32, pooled_projection_dim=32,
-        axes_dims_rope=[4, 4, 8], guidance_embeds=True,
-    )  # fmt: skip
     pipe = diffusers.FluxPipeline(
-        transformer=transformer, vae=vae(1, shift_factor=0.1159, scaling_factor=10.0),
+        transformer=seeded(diffusers.FluxTransformer2DModel, **_FLUX), vae=vae(1, shift_factor=0.1159, scaling_factor=10.0),
         scheduler=_flow(shift=3.0, use_dynamic_shifting=True),
         text_encoder=clip(), tokenizer=clip_tokenizer(), text_encoder_2=t5(), tokenizer_2=t5_tokenizer(),
     )  # fmt: skip

@@ -93,7 +93,7 @@ def invert(
     made: dict[str, Any] = {}
 
     def program(reading: Reading) -> Program[Trajectory]:
-        steps = calling.steps(reading, call)
+        steps = calling.steps(pipe, reading, call)
         start = _start(len(steps), strength)
         stochastic = sum(step.stochastic for step in steps[start:])
         used = chosen if settings or stochastic else replace(chosen, correction=0.0)  # a single step draws no noise
@@ -119,7 +119,7 @@ def invert(
         model=calling.identity(pipe),
         revision=calling.revision(pipe),
         pipeline=type(pipe).__name__,
-        sampler=repr(calling.sampler(run.reading, call)),
+        sampler=repr(calling.sampler(pipe, run.reading, call)),
         prediction=run.reading.prediction.name,
         levels=[[level.alpha, level.sigma, level.time] for level in run.reading.schedule.levels],
         start=made["start"],
@@ -229,9 +229,9 @@ def _draw(
     noises = None if inversion.noises is None else inversion.noises.to(x_T.device)
 
     def program(reading: Reading) -> Program[Tensor]:
-        steps = calling.steps(reading, call)
+        steps = calling.steps(pipe, reading, call)
         start = _start(len(steps), record.strength)
-        record.check(reading.schedule, start, repr(calling.sampler(reading, call)), reading.prediction.name)
+        record.check(reading.schedule, start, repr(calling.sampler(pipe, reading, call)), reading.prediction.name)
         return algorithm.watched(algorithm.generate(steps, x_T, noises, start), len(steps) - start, progress)
 
     arguments = calling.arguments(pipe, prompts, negatives, guidance_scale, record.height, record.width, count, call)

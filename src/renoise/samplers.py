@@ -2,14 +2,16 @@
 
     DDIM(η)   A = α_s                      B = sqrt(σ_s² − C²)     C = η σ_s sqrt(1 − (α_t σ_s / α_s σ_t)²)
     LCM       A = α_s (keep + skip α_t)    B = α_s skip σ_t        C = σ_s
+    TCD(γ)    A = α_s                      B = α_s σ_d/α_d         C = sqrt(σ_s² − B²),  d the level at (1 − γ) of s's timestep
 
 DDIM (arXiv 2010.02502, eq. 12 and 16): η = 0 is DDIM, Euler and flow-matching Euler; η = 1 is DDPM and ancestral Euler.
 LCM (arXiv 2310.04378, appendix C; consistency models, arXiv 2303.01469): with u = scaling · time, skip = d²/(u² + d²) and
 keep = u/sqrt(u² + d²), d the data's standard deviation; scaling = inf (skip 0, keep 1) is stochastic flow sampling.
+TCD (arXiv 2402.19159, section 4): down to level d, then noised up to s; γ = 0 is DDIM.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from renoise.schedule import Level
@@ -61,3 +63,20 @@ class LCM:
         skip = self.sigma_data**2 / (u * u + self.sigma_data**2)
         keep = u / math.hypot(u, self.sigma_data)
         return Mix(s.alpha * (keep + skip * t.alpha), s.alpha * skip * t.sigma, s.sigma)
+
+
+@dataclass(frozen=True)
+class TCD:
+    """Trajectory consistency sampling; `gamma` from 0 (deterministic) to 1, the model's table of ᾱ tells the level between."""
+
+    gamma: float
+    alphas_cumprod: tuple[float, ...] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.gamma <= 1:
+            raise ValueError(f"gamma must lie in [0, 1], got {self.gamma}")
+
+    def mix(self, t: Level, s: Level) -> Mix:
+        between = self.alphas_cumprod[int((1 - self.gamma) * s.time)]
+        B = s.alpha * math.sqrt((1 - between) / between)
+        return Mix(s.alpha, B, math.sqrt(max(s.sigma * s.sigma - B * B, 0.0)))

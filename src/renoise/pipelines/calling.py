@@ -7,6 +7,7 @@ import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from renoise.inversion import LARGEST_SIDE, Record
 from renoise.pipelines.latents import default_size
 from renoise.pipelines.presets import PRESETS, Preset, find
 from renoise.pipelines.schedulers import Reading
-from renoise.samplers import DDIM, Sampler
+from renoise.samplers import DDIM, TCD, Sampler
 from renoise.step import Step, plan
 
 SPECIAL_TOKENS = 4  # that a tokenizer may add
@@ -85,7 +86,9 @@ def refuse(pipe: Any, call: dict[str, Any]) -> None:
         if name in OURS:
             raise ValueError(f"{name} is set by renoise: leave it out")
         if name == "eta" and name not in inspect.signature(pipe.scheduler.step).parameters:
-            raise ValueError(f"eta belongs to DDIM, this pipeline has {type(pipe.scheduler).__name__}: leave it out")
+            raise ValueError(
+                f"eta belongs to DDIM and TCD, this pipeline has {type(pipe.scheduler).__name__}: leave it out"
+            )
         if name not in accepted(pipe) and name != "eta":
             raise ValueError(f"{type(pipe).__name__} takes no argument {name}")
 
@@ -181,11 +184,13 @@ def too_long(pipe: Any, prompts: list[str]) -> list[str]:
     return notes
 
 
-def sampler(reading: Reading, call: dict[str, Any]) -> Sampler:
-    """The pipeline's sampler; diffusers' `eta` argument makes DDIM stochastic."""
+def sampler(pipe: Any, reading: Reading, call: dict[str, Any]) -> Sampler:
+    """The pipeline's sampler; diffusers' `eta` is DDIM's η and TCD's γ, 0 by default in pipelines that take it."""
+    if isinstance(reading.sampler, TCD) and "eta" in accepted(pipe):
+        return replace(reading.sampler, gamma=call.get("eta", accepted(pipe)["eta"].default))
     return DDIM(call["eta"]) if "eta" in call else reading.sampler
 
 
-def steps(reading: Reading, call: dict[str, Any]) -> tuple[Step, ...]:
+def steps(pipe: Any, reading: Reading, call: dict[str, Any]) -> tuple[Step, ...]:
     """The steps that the pipeline takes, noisiest first."""
-    return plan(reading.schedule, sampler(reading, call), reading.prediction)
+    return plan(reading.schedule, sampler(pipe, reading, call), reading.prediction)

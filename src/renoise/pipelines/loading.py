@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from renoise.pipelines.presets import ADAPTER, ORCHARD, find, get
+from renoise.pipelines.presets import ORCHARD, find, get
 
 
 def load(
@@ -44,7 +44,11 @@ def load(
         )
         if preset and preset.lora:
             pipe.load_lora_weights(
-                preset.lora, adapter_name=ADAPTER, local_files_only=local_files_only, use_safetensors=True
+                preset.lora,
+                weight_name=preset.lora_file,
+                adapter_name=preset.name,
+                local_files_only=local_files_only,
+                use_safetensors=True,
             )
     except OSError as error:
         raise OSError(f"{name} cannot be loaded from {where}: {str(error).splitlines()[0]}") from error

@@ -26,7 +26,7 @@ class Preset:
     edit_guidance_scale  while editing; above 1.0 the source prompt is the negative prompt
     settings             the ReNoise settings
     scheduler            (class in diffusers, what to change in its configuration); None: the model's own
-    lora                 Hub id of an adapter, loaded under the name ADAPTER
+    lora                 Hub id of an adapter, loaded under the preset's name; `lora_file` where its repository has several
     load                 further arguments of from_pretrained
     call                 further arguments of the pipeline's call
     source               where steps, guidance and scheduler come from (settings.source: the settings)
@@ -46,11 +46,10 @@ class Preset:
     revision: str | None = None
     scheduler: tuple[str, dict[str, Any]] | None = None
     lora: str | None = None
+    lora_file: str | None = None
     load: dict[str, Any] = field(default_factory=dict)
     call: dict[str, Any] = field(default_factory=dict)
 
-
-ADAPTER = "renoise"  # the adapter name by which a preset with a LoRA is known again
 
 _TABLE_3 = "arXiv 2403.14602, table 3"
 _UNPUBLISHED = "no published settings: the rule of ReNoise.for_pipeline"
@@ -83,6 +82,7 @@ _LCM_LORA = ReNoise(
     lambda_pair=20.0, lambda_kl=0.075, source=f"{_TABLE_3}, LCM-LoRA",
 )  # fmt: skip
 _ADAPTIVE = replace(ADAPTIVE, source=_UNPUBLISHED)
+_FEW_STOCHASTIC = replace(_ADAPTIVE, first_guess="latent", correction=0.14)
 _ORCHARD = replace(ADAPTIVE, source="measured by benchmarks/reconstruction.py")
 
 # Stable Diffusion's own scheduler settings, written out: repositories differ in which of them they spell.
@@ -90,6 +90,7 @@ _GRID = dict(clip_sample=False, set_alpha_to_one=False, steps_offset=1)
 _DDIM = ("DDIMScheduler", dict(_GRID, timestep_spacing="leading"))
 # 4 steps from t = 999, which is where LCM was trained to start (999, 759, 499, 259); "leading" would start at 751.
 _DDIM_FEW = ("DDIMScheduler", dict(_GRID, timestep_spacing="trailing"))
+_EULER_FEW = ("EulerDiscreteScheduler", dict(timestep_spacing="trailing"))
 _ANCESTRAL = ("EulerAncestralDiscreteScheduler", dict(timestep_spacing="trailing"))
 
 _ALL = [
@@ -177,6 +178,63 @@ _ALL = [
         about="Stable Diffusion 2.1 distilled to 1-4 steps",
     ),
     Preset(
+        name="sdxl-lightning",
+        repository="stabilityai/stable-diffusion-xl-base-1.0",
+        size=1024,
+        steps=4,
+        guidance_scale=0.0,
+        edit_guidance_scale=0.0,
+        scheduler=_EULER_FEW,
+        lora="ByteDance/SDXL-Lightning",
+        lora_file="sdxl_lightning_4step_lora.safetensors",
+        settings=_ADAPTIVE,
+        source="the adapter for 4 steps, Euler with trailing timesteps and guidance 0.0 are the model card's",
+        license="CreativeML Open RAIL++-M",
+        about="Stable Diffusion XL with SDXL-Lightning: 4 steps",
+    ),
+    Preset(
+        name="hyper-sdxl",
+        repository="stabilityai/stable-diffusion-xl-base-1.0",
+        size=1024,
+        steps=4,
+        guidance_scale=0.0,
+        edit_guidance_scale=0.0,
+        scheduler=_DDIM_FEW,
+        lora="ByteDance/Hyper-SD",
+        lora_file="Hyper-SDXL-4steps-lora.safetensors",
+        settings=_ADAPTIVE,
+        source="the adapter for 4 steps, DDIM with trailing timesteps and guidance 0.0 are the model card's",
+        license="CreativeML Open RAIL++-M",
+        about="Stable Diffusion XL with Hyper-SD: 4 steps",
+    ),
+    Preset(
+        name="tcd-sdxl",
+        repository="stabilityai/stable-diffusion-xl-base-1.0",
+        size=1024,
+        steps=4,
+        guidance_scale=0.0,
+        edit_guidance_scale=0.0,
+        scheduler=("TCDScheduler", {}),
+        lora="h1t/TCD-SDXL-LoRA",
+        call=dict(eta=0.3),
+        settings=_FEW_STOCHASTIC,
+        source="4 steps, eta (the paper's gamma) 0.3 and guidance 0.0 are the model card's",
+        license="CreativeML Open RAIL++-M; adapter MIT",
+        about="Stable Diffusion XL with TCD-LoRA: 2-8 steps",
+    ),
+    Preset(
+        name="sd35-turbo",
+        repository="stabilityai/stable-diffusion-3.5-large-turbo",
+        size=1024,
+        steps=4,
+        guidance_scale=0.0,
+        edit_guidance_scale=0.0,
+        settings=_ADAPTIVE,
+        source="4 steps and guidance 0.0 are the model card's",
+        license="Stability AI Community License",
+        about="Stable Diffusion 3.5 Large distilled to 4 steps, flow matching",
+    ),
+    Preset(
         name="sd35-medium",
         repository="stabilityai/stable-diffusion-3.5-medium",
         size=1024,
@@ -218,7 +276,7 @@ PRESETS: dict[str, Preset] = {preset.name: preset for preset in _ALL}
 def find(model: Any) -> Preset | None:
     """The preset of a name, a repository or a loaded pipeline; None if there is none.
 
-    A repository that several presets share is the one without an adapter; a pipeline is also asked for its adapters.
+    A repository that several presets share is the one without an adapter; of a pipeline, its adapters tell which it is.
     """
     if isinstance(model, (str, Path)):
         name, adapters = str(model), set[str]()
@@ -229,7 +287,8 @@ def find(model: Any) -> Preset | None:
         network = getattr(model, "unet", None) or getattr(model, "transformer", None)
         adapters = set(getattr(network, "peft_config", {}))
     for preset in _ALL:
-        if _same(name, preset.repository) and (preset.lora is None) == (ADAPTER not in adapters):
+        known = preset.name in adapters if preset.lora else not adapters & PRESETS.keys()
+        if known and _same(name, preset.repository):
             return preset
     return None
 

@@ -27,7 +27,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from renoise.prediction import FLOW, PREDICTIONS, V_PREDICTION, Prediction
-from renoise.samplers import DDIM, LCM, Sampler
+from renoise.samplers import DDIM, LCM, TCD, Sampler
 from renoise.schedule import Level, Schedule
 from renoise.step import Step
 
@@ -47,7 +47,6 @@ CURES: dict[str, tuple[Any, str]] = {
 
 # how a class name begins: why no field would help
 REASONS = {
-    "TCD": "its noise goes by an intermediate level (gamma of trajectory consistency distillation)",
     "EDM": "its network is preconditioned (config.sigma_data), and no other scheduler suits such a network",
     "KDPM2": "it asks the network between its noise levels",
     "DPMSolverSDE": "its noise comes from a Brownian tree",
@@ -116,8 +115,9 @@ def _grids(host: Any) -> Iterator[Callable[[], _Grid]]:
             yield lambda: _grid(host, flow, flow[1:])
     elif hasattr(host, "alphas_cumprod"):
         stride = len(host.alphas_cumprod) // (getattr(host, "num_inference_steps", None) or len(times))
-        # LCM and DDPM end at alpha = 1, whatever their final_alpha_cumprod
-        for final in dict.fromkeys((float(getattr(host, "final_alpha_cumprod", 1.0)), 1.0)):
+        # LCM and DDPM end at alpha = 1, TCD at timestep 0, whatever their final_alpha_cumprod
+        finals = (float(getattr(host, "final_alpha_cumprod", 1.0)), 1.0, float(host.alphas_cumprod[0]))
+        for final in dict.fromkeys(finals):
             level = functools.partial(_tabulated, host.alphas_cumprod, final)
             starts = list(map(level, times))
             yield functools.partial(_grid, host, starts, [*starts[1:], level(-1)])
@@ -159,6 +159,8 @@ def _prediction(host: Any) -> Prediction:
 def _samplers(host: Any) -> Iterator[Sampler]:
     if "timestep_scaling" in host.config:
         yield LCM(host.config["timestep_scaling"])
+    if gamma := getattr(inspect.signature(host.step).parameters.get("eta"), "default", 0.0):
+        yield TCD(gamma, tuple(host.alphas_cumprod.tolist()))
     yield from (DDIM(0.0), DDIM(1.0), LCM(math.inf))
 
 
