@@ -10,17 +10,15 @@ error*, ‖x̂_0 − x_0‖/‖x_0‖, tells the rows apart. *Worst 5 %* is the 
 
 import argparse
 import json
-import math
 import statistics
 import sys
 import time
 import warnings
 from pathlib import Path
 
-import torch
-
 import renoise
-from renoise import PRESETS, ReNoise, images
+from benchmarks.photographs import decode, load, spread
+from renoise import PRESETS, ReNoise
 from renoise.metrics import psnr
 from renoise.pipelines.latents import encode
 
@@ -46,20 +44,6 @@ ROWS: dict[str, tuple[int, int, ReNoise]] = {
 }
 
 
-def load(data: Path, count: int) -> tuple[torch.Tensor, list[str]]:
-    """The first `count` scenes of the evaluation set: pictures (N, 3, 128, 128) in [0, 1] and captions."""
-    lines = (data / "photos" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
-    entries = [entry for entry in map(json.loads, lines) if entry["file_name"].startswith("scene")][:count]
-    pictures = [images.open_image(data / "photos" / entry["file_name"]) for entry in entries]
-    return images.batch(pictures, 128, 128), [entry["text"] for entry in entries]
-
-
-def decode(pipe, x_0: torch.Tensor) -> torch.Tensor:
-    """Pictures (B, 3, H, W) in [0, 1] of latents x_0."""
-    with torch.no_grad():
-        return (pipe.vae.decode(x_0 / pipe.vae.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1)
-
-
 def measure(pipe, pictures, captions, x_0, row: tuple[int, int, ReNoise], batch: int) -> dict[str, float]:
     """One row of the table."""
     inversion_steps, steps, settings = row
@@ -78,11 +62,8 @@ def measure(pipe, pictures, captions, x_0, row: tuple[int, int, ReNoise], batch:
         values["evaluations"] += [found.evaluations + steps] * count
         values["std"] += found.record.metrics["std"]
         values["seconds"] += [seconds / count] * count
-    worst = sorted(values["psnr"])[: math.ceil(len(pictures) / 20)]
     return {
-        "psnr_median": statistics.median(values["psnr"]),
-        "psnr_mean": statistics.mean(values["psnr"]),
-        "psnr_worst": statistics.mean(worst),
+        **{f"psnr_{name}": value for name, value in spread(values["psnr"]).items()},
         "latent_error": statistics.mean(values["error"]),
         "latent_error_worst": max(values["error"]),
         "evaluations": statistics.mean(values["evaluations"]),
@@ -127,11 +108,7 @@ def main() -> None:
     report = {
         "photographs": len(pictures),
         "batch": options.batch,
-        "ceiling": {
-            "median": statistics.median(ceiling),
-            "mean": statistics.mean(ceiling),
-            "worst": statistics.mean(sorted(ceiling)[: math.ceil(len(ceiling) / 20)]),
-        },
+        "ceiling": spread(ceiling),
         "rows": {},
     }
     for name in options.only:
