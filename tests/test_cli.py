@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -297,12 +298,32 @@ def test_settings_that_would_have_no_effect_are_refused(run: Run, tiny: list[str
     _fails(run("edit", inverted, "--to", "a", "--seed", "3", "--prompt", "b"), "leave out --prompt, --seed")
 
 
+def test_plain_inversion_is_one_option_on_any_preset(run: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch):
+    assert run("invert", "apple.png", *tiny, "--iterations", "0")[0] == 0
+    assert renoise.Inversion.load("apple.safetensors").evaluations == 3
+
+
+def test_offloading_needs_an_accelerator(run: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    _fails(run("invert", "apple.png", *tiny, "--cpu-offload"), "--cpu-offload needs an accelerator")
+
+
+def test_the_demo_does_not_write_over_its_input(run: Run, tiny: list[str]):
+    Path("edit-1.png").write_bytes(Path("apple.png").read_bytes())
+    _fails(run("demo", "edit-1.png", "-o", ".", *tiny), "edit-1.png is the input")
+
+
 def test_another_model_than_the_inversions_is_refused_naming_both(run: Run, models: Path, inverted: str):
     _fails(
         run("reconstruct", inverted, "--model", models / "sdxl_turbo"), str(models / "sd"), str(models / "sdxl_turbo")
     )
     _fails(run("edit", inverted, "--to", "a", "--model", "orchard"), str(models / "sd"), "orchard")
     assert run("reconstruct", inverted, "--model", models / "sdxl_turbo" / ".." / "sd")[0] == 0
+
+
+def test_a_model_may_have_moved(run: Run, models: Path, inverted: str, tmp_path: Path):
+    shutil.copytree(models / "sd", tmp_path / "elsewhere" / "sd")
+    assert run("reconstruct", inverted, "--model", tmp_path / "elsewhere" / "sd")[0] == 0
 
 
 def test_an_inversion_finds_a_model_in_a_relative_folder_from_elsewhere(
@@ -322,7 +343,7 @@ def test_out_of_memory_says_what_to_lower(run: Run, tiny: list[str], monkeypatch
             raise error
 
         monkeypatch.setattr(renoise, "invert", fail)
-        _fails(run("invert", "apple.png", *tiny), "--width", "--dtype bf16", "--cpu-offload")
+        _fails(run("invert", "apple.png", *tiny), "--width", "--dtype bf16", "--vae-tiling")
 
 
 def test_a_full_disk_names_the_file(run: Run, inverted: str, monkeypatch: pytest.MonkeyPatch):

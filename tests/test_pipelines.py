@@ -341,6 +341,9 @@ def test_eta_makes_ddim_stochastic():
     options = dict(settings=TIGHT, num_inference_steps=STEPS, strength=0.5, eta=1.0, **size, **call)
     found = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, measure=False, **options)
     assert found.record.sampler == "DDIM(eta=1.0)"
+    little = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, measure=False, **options | dict(eta=0.05))
+    with pytest.raises(ValueError, match="holds the noises of its 4 steps"):
+        renoise.reconstruct(tiny.pipe, little, num_inference_steps=STEPS - 1)
     assert found.noises is not None
     assert (
         relative(renoise.reconstruct(tiny.pipe, found, output_type="latent"), encode(tiny.pipe, tiny.images())) < 1e-4
@@ -524,6 +527,45 @@ def test_a_prompt_longer_than_the_encoder_reads_is_said():
     options = dict(settings=ReNoise(iterations=0, tolerance=0), num_inference_steps=2, measure=False, **size, **call)
     with pytest.warns(UserWarning, match="reads the first 77"):
         renoise.invert(tiny.pipe, tiny.images()[:1], "x" * 100, **options)
+
+
+def test_a_prompt_longer_than_the_call_reads_is_said():
+    tiny = build("flux")  # whose T5 would read more than max_sequence_length
+    size, call = split(tiny)
+    options = dict(settings=ReNoise(iterations=0, tolerance=0), num_inference_steps=2, measure=False, **size, **call)
+    with pytest.warns(UserWarning, match="tokens, the text encoder reads the first 77"):
+        renoise.invert(tiny.pipe, tiny.images()[:1], "x" * 100, **options)
+
+
+def test_a_network_that_fails_while_drawing_is_an_error_and_no_black_picture():
+    tiny = build("sd")
+    size, call = split(tiny)
+    options = dict(settings=ReNoise(iterations=0, tolerance=0), num_inference_steps=2, measure=False, **size, **call)
+    found = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, **options)
+    with torch.no_grad():
+        tiny.pipe.unet.conv_out.bias.fill_(float("nan"))
+    with pytest.raises(ValueError, match="not finite"):
+        renoise.edit(tiny.pipe, found, "another")
+
+
+def test_sizes_that_are_tuples_survive_a_file(tmp_path):
+    tiny = build("sdxl")
+    size, call = split(tiny)
+    options = dict(settings=ReNoise(iterations=0, tolerance=0), num_inference_steps=2, **size, **call)
+    found = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, original_size=(32, 48), **options)
+    one = renoise.Inversion.load(found.save(tmp_path / "a.safetensors"))[1]
+    back = renoise.reconstruct(tiny.pipe, one, output_type="latent")
+    assert relative(back, renoise.reconstruct(tiny.pipe, found, output_type="latent")[1:]) < 1e-5
+
+
+def test_a_missing_lora_is_an_error():
+    with_lora, without = build("lcm_lora"), build("sd")
+    without.pipe.scheduler = with_lora.pipe.scheduler
+    size, call = split(with_lora)
+    options = dict(settings=ReNoise(iterations=0, tolerance=0), num_inference_steps=2, measure=False, **size, **call)
+    found = renoise.invert(with_lora.pipe, with_lora.images(), with_lora.prompts, **options)
+    with pytest.raises(ValueError, match="made with the LoRA default, this pipeline has none"):
+        renoise.reconstruct(without.pipe, found)
 
 
 def test_the_record_names_the_commit_that_the_model_came_from():

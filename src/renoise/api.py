@@ -112,11 +112,12 @@ def invert(
 
     began = time.perf_counter()
     run = drive(pipe, program, tuple(x_0.shape), {**arguments, "output_type": "latent"})
-    notes = calling.too_long(pipe, prompts) + [note for note in (run.reading.note,) if note]
+    notes = calling.too_long(pipe, prompts + (negatives or []), call) + [note for note in (run.reading.note,) if note]
     notes += run.result.doubts(made["steps"], made["settings"].tolerance, whole=made["start"] == 0)
     plain, needs = calling.parts(call)
     record = Record(
         model=calling.identity(pipe),
+        adapters=calling.adapters(pipe),
         revision=calling.revision(pipe),
         pipeline=type(pipe).__name__,
         sampler=repr(calling.sampler(pipe, run.reading, call)),
@@ -193,12 +194,12 @@ def edit(
     if others := [name for name in record.call if name.startswith("prompt_") and name not in call]:
         raise ValueError(f"the inversion was made with {', '.join(others)}: give the edited one too")
     prompts = calling.spread(prompt, len(inversion), "prompt")
-    for note in calling.too_long(pipe, prompts):
-        warnings.warn(note, stacklevel=2)
     if negative_prompt is not None:
         negatives = calling.spread(negative_prompt, len(inversion), "negative_prompt")
     else:
         negatives = record.prompt if calling.guides(pipe, guidance_scale, {**record.call, **call}) else None
+    for note in calling.too_long(pipe, prompts + (negatives or []), {**record.call, **call}):
+        warnings.warn(note, stacklevel=2)
     options: dict[str, Any] = dict(
         num_inference_steps=num_inference_steps, output_type=output_type, progress=progress, call=call
     )
@@ -223,7 +224,7 @@ def _draw(
     if missing := [name for name in record.needs if name not in call]:
         raise ValueError(f"the inversion was made with {', '.join(missing)}: give it again")
     calling.refuse(pipe, call)
-    call = {**record.call, **call}
+    call = {**calling.restored(record.call), **call}
     count = calling.step_count(pipe, num_inference_steps or record.num_inference_steps, None)
     x_T = inversion.latents.to(pipe._execution_device)
     noises = None if inversion.noises is None else inversion.noises.to(x_T.device)
@@ -235,8 +236,17 @@ def _draw(
         return algorithm.watched(algorithm.generate(steps, x_T, noises, start), len(steps) - start, progress)
 
     arguments = calling.arguments(pipe, prompts, negatives, guidance_scale, record.height, record.width, count, call)
-    run = drive(pipe, program, tuple(x_T.shape), {**arguments, "output_type": output_type})
-    return run.result if output_type == "latent" else run.output.images
+    wanted = "pt" if output_type == "pil" else output_type
+    run = drive(pipe, program, tuple(x_T.shape), {**arguments, "output_type": wanted})
+    if not run.result.isfinite().all():
+        raise ValueError(
+            "the network gave numbers that are not finite: load the pipeline in another dtype, fp32 or bf16"
+        )
+    if output_type == "latent":
+        return run.result
+    if hidden := sum(getattr(run.output, "nsfw_content_detected", None) or ()):
+        warnings.warn(f"the pipeline's safety checker has blacked out {hidden} of {len(x_T)} pictures", stacklevel=3)
+    return images.to_images(run.output.images) if output_type == "pil" else run.output.images
 
 
 def _decoded(pipe: Any, x_0: Tensor, arguments: dict[str, Any]) -> Tensor:

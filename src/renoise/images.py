@@ -198,13 +198,14 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 def _colour_managed(path: Path, image: Image.Image) -> Image.Image:
     """Through the embedded colour profile to sRGB (phones write Display P3, printers CMYK); sRGB stays bit for bit."""
     profile = image.info.get("icc_profile")
-    if not profile or image.mode not in ("RGB", "CMYK"):
+    if not profile or image.mode not in ("RGB", "RGBA", "CMYK"):
         return image
+    mode = "RGBA" if image.mode == "RGBA" else "RGB"
     try:
         source = ImageCms.getOpenProfile(io.BytesIO(profile))
         if "srgb" in ImageCms.getProfileDescription(source).lower():
             return image
-        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode=mode)
     except (ImageCms.PyCMSError, OSError, ValueError):
         warnings.warn(f"{path}: the colour profile is damaged, colours are taken as sRGB", stacklevel=4)
         return image

@@ -23,7 +23,7 @@ from renoise.schedule import Schedule
 FORMAT_VERSION = 1
 LARGEST_HEADER = 16 * 2**20  # bytes of JSON that a file may ask us to read
 LARGEST_SIDE = 16384  # pixels
-DETERMINISTIC = "DDIM(eta=0.0"
+DETERMINISTIC = "DDIM(eta=0.0)"
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Record:
     """How an inversion was made: plain JSON values. Lists run over the images of the batch.
 
     levels      [[alpha, sigma, timestep], …] noisiest first, the last is the clean end; `start` is the first one that was used
+    adapters    names of the LoRAs that were active
     call        extra arguments of the pipeline; `needs` names those that are no JSON and must be given again
     metrics     residuals, iterations, diverged: per step and image, noisiest first; evaluations, step_evaluations: network
                 evaluations per image, in all and per step, guidance counted twice; psnr and ceiling_psnr: dB per image, if
@@ -54,6 +55,7 @@ class Record:
     guidance_scale: float | None
     settings: dict[str, Any]
     versions: dict[str, str]
+    adapters: list[str] = field(default_factory=list)
     call: dict[str, Any] = field(default_factory=dict)
     needs: list[str] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -70,7 +72,7 @@ class Record:
         if len(theirs) == len(self.levels):
             if not all(_near(*pair) for pair in zip(theirs, self.levels, strict=True)):
                 raise ValueError("the pipeline's scheduler has other noise levels than the inversion: set it as it was")
-        elif not sampler.startswith(DETERMINISTIC):
+        elif sampler != DETERMINISTIC:
             count = len(self.levels) - 1
             raise ValueError(
                 f"num_inference_steps must be that of the inversion: it holds the noises of its {count} steps"
@@ -147,7 +149,8 @@ class Inversion:
             if metrics.get(name) is not None:
                 metrics[name] = [metrics[name][i]]
         many = len(self)
-        call = {k: v[i : i + 1] if isinstance(v, list) and len(v) == many else v for k, v in record.call.items()}
+        texts = {k: v for k, v in record.call.items() if isinstance(v, list) and all(isinstance(x, str) for x in v)}
+        call = record.call | {k: v[i : i + 1] for k, v in texts.items() if len(v) == many}
         negative = record.negative_prompt and [record.negative_prompt[i]]
         record = replace(record, prompt=[record.prompt[i]], negative_prompt=negative, call=call, metrics=metrics)
         return Inversion(self.latents[i : i + 1], None if self.noises is None else self.noises[:, i : i + 1], record)

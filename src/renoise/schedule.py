@@ -66,11 +66,6 @@ class Schedule:
         return cls(tuple(Level.preserving(a, t) for a, t in zip(alphas_cumprod, times, strict=True)))
 
     @classmethod
-    def exploding(cls, sigmas: Iterable[float], times: Iterable[float]) -> "Schedule":
-        """Variance exploding levels, see `Level.exploding`."""
-        return cls(tuple(Level.exploding(s, t) for s, t in zip(sigmas, times, strict=True)))
-
-    @classmethod
     def flow(cls, sigmas: Iterable[float], times: Iterable[float]) -> "Schedule":
         """Flow levels, see `Level.flow`."""
         return cls(tuple(Level.flow(s, t) for s, t in zip(sigmas, times, strict=True)))

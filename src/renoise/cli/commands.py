@@ -150,7 +150,7 @@ def demo(
     options: InversionOptions = INVERSION,
 ) -> None:
     """Invert, reconstruct and edit one photograph, and lay the pictures side by side in a labelled strip."""
-    from renoise.cli.demo import edits, example, show
+    from renoise.cli.demo import edits, example, show, written
 
     with console.reporting(format) as report:
         title = "photograph"
@@ -159,9 +159,10 @@ def demo(
             title, prompt = "drawn by orchard", caption if prompt is None else prompt
             model = dataclasses.replace(model, model=model.model or DEFAULT_MODEL)  # its own picture needs no warning
         image = tasks.photograph(photo)
-        tasks.outputs(output / "strip.png", photo, ".png")
         prompt = prompt or ""
         wishes = [("edit", text) for text in to] if to else edits(prompt)
+        for name in written(len(wishes)):
+            tasks.outputs(output / name, photo, Path(name).suffix)
         show(tasks.load(model, report), image, title, prompt, wishes, options, output, report)
 
 

@@ -168,10 +168,8 @@ def explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, "interrupted"
     if isinstance(error, MemoryError) or any(sign in text.lower() for sign in _OUT_OF_MEMORY):
-        return (
-            WRONG_INPUT,
-            "out of memory: lower --width and --height, or try --dtype bf16, --vae-tiling, --cpu-offload",
-        )
+        remedies = "--dtype bf16, --vae-tiling" + (", --cpu-offload" if accelerated() else "")
+        return WRONG_INPUT, f"out of memory: lower --width and --height, or try {remedies}"
     if hint := _hub_trouble(error):
         what = text.partition(": ")[0] if "cannot be loaded" in text else "a model cannot be loaded"
         return WRONG_INPUT, f"{what}: {hint}"
@@ -180,6 +178,13 @@ def explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, OSError | ValueError):  # what the library and the system refuse
         return WRONG_INPUT, text
     return INTERNAL, f"{type(error).__name__}: {text} (unexpected; RENOISE_DEBUG=1 shows where)"
+
+
+def accelerated() -> bool:
+    """Whether there is something faster than the CPU."""
+    import torch
+
+    return torch.accelerator.is_available()
 
 
 def _hub_trouble(error: BaseException | None) -> str | None:

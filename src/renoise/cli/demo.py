@@ -67,6 +67,12 @@ def _article(word: str) -> str:
     return "an" if word[0] in "aeiou" else "a"
 
 
+def written(edits: int) -> list[str]:
+    """The names of the files that `show` writes."""
+    endings = [ending.removeprefix("-") for ending in tasks.edit_endings(edits)]
+    return ["inversion.safetensors", "reconstruction.png", *endings, "strip.png"]
+
+
 def show(
     pipe: Any,
     image: Image,

@@ -79,6 +79,8 @@ def load(options: ModelOptions, report: console.Report) -> Any:
     if options.model is None:
         report.warn(_knows_fruits())
     name, dtype = _whole(options.model or DEFAULT_MODEL), options.dtype
+    if options.cpu_offload and not console.accelerated():
+        raise ValueError("--cpu-offload needs an accelerator to run on, and there is none here: leave it out")
     if options.cpu_offload and dtype == "auto":
         dtype = "bf16"  # it is loaded on the CPU, but runs on the accelerator
     _check_device(options.device)
@@ -105,9 +107,12 @@ def same_model(options: ModelOptions, path: Path, found: "Inversion") -> ModelOp
     from renoise.pipelines.presets import find
 
     own, wanted = found.record.model, options.model
-    if wanted is not None and _whole(wanted) != _whole(own) and (find(wanted) is None or find(wanted) is not find(own)):
+    named = wanted is not None and not Path(wanted).is_dir()  # a folder may hold the same model elsewhere
+    if named and wanted != own and (find(wanted) is None or find(wanted) is not find(own)):
         raise ValueError(f"{path} was made with {own}, not with {wanted}: leave --model out, or invert it again")
-    return dataclasses.replace(options, model=own, revision=options.revision or found.record.revision)
+    return dataclasses.replace(
+        options, model=own if wanted is None else wanted, revision=options.revision or found.record.revision
+    )
 
 
 def invert(pipe: Any, image: "Image", prompt: str, options: InversionOptions, **call: Any) -> "Inversion":
@@ -169,6 +174,8 @@ def _settings(pipe: Any, options: InversionOptions) -> "ReNoise | None":
     chosen = preset.settings if preset else ReNoise.for_pipeline(pipe, options.steps)
     if given.get("iterations", chosen.iterations) != chosen.iterations:
         given |= {"weights_low": None, "weights_high": None}  # they are a mean over another number of iterates
+    if given.get("iterations", chosen.iterations) < 2 and "anderson" not in given:
+        given["anderson"] = False  # there are no two iterates to mix
     return dataclasses.replace(chosen, **given, source=f"{chosen.source}; changed: {', '.join(options.settings())}")
 
 

@@ -21,6 +21,8 @@ from renoise.samplers import DDIM, TCD, Sampler
 from renoise.step import Step, plan
 
 SPECIAL_TOKENS = 4  # that a tokenizer may add
+UNLIMITED = 1e6  # a tokenizer that claims to read more has no limit of its own
+TUPLE = "tuple"  # how a file names what JSON does not know
 OURS = {"latents", "generator", "num_images_per_prompt", "return_dict", "output_type", "timesteps", "sigmas"}
 
 
@@ -29,6 +31,12 @@ def identity(pipe: Any) -> str:
     if preset := find(pipe):
         return preset.name
     return str(getattr(pipe.config, "_name_or_path", None) or type(pipe).__name__)
+
+
+def adapters(pipe: Any) -> list[str]:
+    """The names of the LoRAs that are active in a pipeline's network."""
+    network = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
+    return list(network.active_adapters()) if getattr(network, "peft_config", None) else []
 
 
 def revision(pipe: Any) -> str | None:
@@ -98,10 +106,17 @@ def parts(call: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     plain, needs = {}, []
     for name, value in call.items():
         try:
-            plain[name] = json.loads(json.dumps(value))
+            plain[name] = (
+                {TUPLE: json.loads(json.dumps(value))} if isinstance(value, tuple) else json.loads(json.dumps(value))
+            )
         except TypeError:
             needs += [] if name.startswith("callback") else [name]
     return plain, sorted(needs)
+
+
+def restored(plain: dict[str, Any]) -> dict[str, Any]:
+    """The arguments that `parts` made plain, their tuples tuples again: SDXL adds its sizes up as such."""
+    return {k: tuple(v[TUPLE]) if isinstance(v, dict) and v.keys() == {TUPLE} else v for k, v in plain.items()}
 
 
 def step_count(pipe: Any, given: int | None, preset: Preset | None) -> int:
@@ -136,6 +151,9 @@ def unguided(pipe: Any) -> float | None:
 def check_model(pipe: Any, record: Record) -> None:
     """ValueError if an inversion was made with another model; a warning if only its folder has another name."""
     mine = identity(pipe)
+    if bool(adapters(pipe)) != bool(record.adapters):
+        then, now = (", ".join(names) or "none" for names in (record.adapters, adapters(pipe)))
+        raise ValueError(f"the inversion was made with the LoRA {then}, this pipeline has {now}: make it as it was")
     if type(pipe).__name__ != record.pipeline:
         made, this = f"{record.model} ({record.pipeline})", f"{mine} ({type(pipe).__name__})"
         raise ValueError(f"the inversion was made with {made}, this pipeline is {this}: load {record.model}")
@@ -151,7 +169,7 @@ def size(pipe: Any, preset: Preset | None, height: int | None, width: int | None
     """Height and width to invert at: the user's, the preset's or the pipeline's own. ValueError for none or an odd one."""
     if height is None or width is None:
         square = (preset.size, preset.size) if preset else default_size(pipe)
-        height, width = height or square[0], width or square[1]
+        height, width = square[0] if height is None else height, square[1] if width is None else width
     unit = math.lcm(8, getattr(pipe, "vae_scale_factor", 8) * (2 if hasattr(pipe, "_pack_latents") else 1))
     for name, value in (("height", height), ("width", width)):
         if not unit <= value <= LARGEST_SIDE or value % unit:
@@ -168,27 +186,33 @@ def spread(text: str | Sequence[str], images: int, name: str) -> list[str]:
     return texts
 
 
-def too_long(pipe: Any, prompts: list[str]) -> list[str]:
+def too_long(pipe: Any, prompts: list[str], call: dict[str, Any]) -> list[str]:
     """One line for every prompt of which no tokenizer of the pipeline reads the end."""
+    limit = getattr(accepted(pipe).get("max_sequence_length"), "default", None)
+    limit = call.get("max_sequence_length", limit) or math.inf  # which CLIP's encoders know nothing of
     tokenizers = [t for name, t in pipe.components.items() if name.startswith("tokenizer") and t is not None]
-    limits = [(t, t.model_max_length) for t in tokenizers if getattr(t, "model_max_length", 1e9) < 1e6]
+    limits = []
+    for t in tokenizers:
+        own = getattr(t, "model_max_length", math.inf)
+        limits.append((t, own if type(t).__name__.startswith("CLIP") else min(own, limit)))
+    limits = [(t, int(n)) for t, n in limits if n < UNLIMITED]
     notes = []
     for prompt in prompts:
-        if not limits or len(prompt.encode()) + SPECIAL_TOKENS <= max(limit for _, limit in limits):
+        if not limits or len(prompt.encode()) + SPECIAL_TOKENS <= max(n for _, n in limits):
             continue  # a token is at least a byte
         # on copies: a tokenizer keeps the truncation and padding it was last called with, and other threads may use it
         counts = [(len(copy.deepcopy(t)(prompt, truncation=False, verbose=False).input_ids), n) for t, n in limits]
-        if all(count > limit for count, limit in counts):
-            count, limit = max(counts, key=lambda pair: pair[1])
-            notes.append(f"the prompt has {count} tokens, the text encoder reads the first {limit}: {prompt[:40]}…")
+        if all(count > n for count, n in counts):
+            count, n = max(counts, key=lambda pair: pair[1])
+            notes.append(f"the prompt has {count} tokens, the text encoder reads the first {n}: {prompt[:40]}…")
     return notes
 
 
 def sampler(pipe: Any, reading: Reading, call: dict[str, Any]) -> Sampler:
     """The pipeline's sampler; diffusers' `eta` is DDIM's η and TCD's γ, 0 by default in pipelines that take it."""
     if isinstance(reading.sampler, TCD) and "eta" in accepted(pipe):
-        return replace(reading.sampler, gamma=call.get("eta", accepted(pipe)["eta"].default))
-    return DDIM(call["eta"]) if "eta" in call else reading.sampler
+        return replace(reading.sampler, gamma=float(call.get("eta", accepted(pipe)["eta"].default)))
+    return DDIM(float(call["eta"])) if "eta" in call else reading.sampler
 
 
 def steps(pipe: Any, reading: Reading, call: dict[str, Any]) -> tuple[Step, ...]:

@@ -27,7 +27,6 @@ class Preset:
     settings             the ReNoise settings
     scheduler            (class in diffusers, what to change in its configuration); None: the model's own
     lora                 Hub id of an adapter, loaded under the preset's name; `lora_file` where its repository has several
-    load                 further arguments of from_pretrained
     call                 further arguments of the pipeline's call
     source               where steps, guidance and scheduler come from (settings.source: the settings)
     license, about       of the weights, for people
@@ -47,7 +46,6 @@ class Preset:
     scheduler: tuple[str, dict[str, Any]] | None = None
     lora: str | None = None
     lora_file: str | None = None
-    load: dict[str, Any] = field(default_factory=dict)
     call: dict[str, Any] = field(default_factory=dict)
 
 
@@ -276,7 +274,8 @@ PRESETS: dict[str, Preset] = {preset.name: preset for preset in _ALL}
 def find(model: Any) -> Preset | None:
     """The preset of a name, a repository or a loaded pipeline; None if there is none.
 
-    A repository that several presets share is the one without an adapter; of a pipeline, its adapters tell which it is.
+    A repository that several presets share is the one without an adapter; a pipeline with adapters that are not
+    a preset's has none, because they may turn it into another model.
     """
     if isinstance(model, (str, Path)):
         name, adapters = str(model), set[str]()
@@ -287,8 +286,7 @@ def find(model: Any) -> Preset | None:
         network = getattr(model, "unet", None) or getattr(model, "transformer", None)
         adapters = set(getattr(network, "peft_config", {}))
     for preset in _ALL:
-        known = preset.name in adapters if preset.lora else not adapters & PRESETS.keys()
-        if known and _same(name, preset.repository):
+        if adapters == ({preset.name} if preset.lora else set()) and _same(name, preset.repository):
             return preset
     return None
 
