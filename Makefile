@@ -42,11 +42,10 @@ bench: $(RUN)
 
 # Trains the embedded model again from a folder of pictures (training/README.md).
 orchard: $(RUN)
-	$(BIN)/python -m training.data --data "$(DATA)" --count 16000 --seeds 0 1 2
-	$(BIN)/python -m training.autoencoder --data "$(DATA)" --seeds 0 1 2 --stage joint --minutes 45 $(RANKS)
-	$(BIN)/python -m training.autoencoder --data "$(DATA)" --seeds 0 1 2 --stage latents
-	$(BIN)/python -m training.autoencoder --data "$(DATA)" --seeds 0 1 2 --stage decoder --minutes 15
-	$(BIN)/python -m training.denoiser --data "$(DATA)" --seeds 0 1 2 --minutes 90 --batch 32 $(RANKS)
+	$(BIN)/python -m training.data --data "$(DATA)" --count 20000 --seeds 0 1 2
+	$(BIN)/python -m training.autoencoder --data "$(DATA)" --seeds 0 1 2 --minutes 10 $(RANKS)
+	$(BIN)/python -m training.autoencoder --data "$(DATA)" --seeds 0 1 2 --encode
+	$(BIN)/python -m training.denoiser --data "$(DATA)" --seeds 0 1 2 --minutes 65 $(RANKS)
 	$(BIN)/python -m training.classifier --data "$(DATA)" --seeds 0 1 2 --minutes 5
 	$(BIN)/python -m training.export --data "$(DATA)"
 	$(BIN)/python -m training.example

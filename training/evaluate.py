@@ -89,7 +89,7 @@ def grid(images: np.ndarray, columns: int, path: Path, zoom: int = 1) -> None:
 def gflop(pipe: StableDiffusionPipeline) -> float:
     """Of one unguided call on one picture."""
     unet = pipe.unet
-    x = torch.zeros(1, unet.config.in_channels, 16, 16, device=pipe.device)
+    x = torch.zeros(1, unet.config.in_channels, *[unet.config.sample_size] * 2, device=pipe.device)
     hidden = torch.zeros(1, pipe.tokenizer.model_max_length, unet.config.cross_attention_dim, device=pipe.device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         unet(x, torch.tensor([1], device=pipe.device), hidden)

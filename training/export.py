@@ -13,7 +13,7 @@ from .denoiser import SCHEDULE, WIDTH, make_unet
 from .text import make_text_model, tokenizer_for
 
 CARD = """---
-license: mit
+license: apache-2.0
 library_name: diffusers
 pipeline_tag: text-to-image
 ---
@@ -29,11 +29,7 @@ Captions read like "a photo of a red apple and a yellow lemon on a blue backgrou
 
 def export(data: Path, runs: Path, to: Path) -> int:
     """Assemble the pipeline from the averaged weights; returns the folder's size in bytes."""
-    vae_folder = next(f for f in (runs / "vae-decoder", runs / "vae-frozen") if f.exists())
-    vae = AutoencoderTiny.from_pretrained(vae_folder)
-    frozen = AutoencoderTiny.from_pretrained(runs / "vae-frozen")
-    for a, b in zip(vae.encoder.parameters(), frozen.encoder.parameters(), strict=True):
-        assert torch.equal(a, b), "the denoiser was trained on latents of another encoder"
+    vae = AutoencoderTiny.from_pretrained(runs / "vae")
     state = load_file(runs / "denoiser" / "state.safetensors")
     tokenizer = tokenizer_for(data)
     unet, text = make_unet(vae.config.latent_channels), make_text_model(tokenizer, WIDTH)

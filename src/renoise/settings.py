@@ -102,5 +102,5 @@ class ReNoise:
         return self.lambda_pair > 0 or self.lambda_kl > 0
 
 
-# Chosen by hand among 12 settings on four photographs of orchard's evaluation set; benchmarks/reconstruction.py measures it
+# benchmarks/tolerance.py is the search for it, benchmarks/reconstruction.py measures it on other photographs
 ADAPTIVE = ReNoise(iterations=30, tolerance=0.005, anderson=True, first_guess="epsilon")

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from training.autoencoder import CONFIG, LATENT_CHANNELS, load_vae
-from training.common import Checkpoint, Clock, Log, device, to_tensor
+from training.common import Checkpoint, Clock, Log, Optimizer, device, to_tensor
 from training.data import NAMES, Picker, compose, kind_of, load_scenes, main_caption, read_photos, read_words
 
 FOLDER = Path(__file__).parent
@@ -32,7 +32,7 @@ def _conv(inner: int, outer: int, stride: int = 1) -> nn.Sequential:
 
 
 class Head(nn.Module):
-    """Names what 16 x 16 latents and the picture's corners show: a left slot, a right slot and a background.
+    """Names what 32 x 32 latents and the picture's corners show: a left slot, a right slot and a background.
 
     Means of the left half, the right half and the whole feed two fruit slots. The right slot says "none" (its last
     class) where there is one fruit, which the left slot then names. The background is flat and reaches the corners.
@@ -41,7 +41,7 @@ class Head(nn.Module):
     def __init__(self, channels: int, kinds: int, widths: tuple[int, int] = (64, 96)) -> None:
         super().__init__()
         a, b = widths
-        self.stem, self.stem_more = _conv(channels, a), _conv(a, a)
+        self.stem, self.stem_more = _conv(channels, a, 2), _conv(a, a)
         self.down, self.down_more = _conv(a, b, 2), _conv(b, b)
         self.drop = nn.Dropout(0.2)
         self.left, self.right = nn.Linear(3 * b, kinds), nn.Linear(3 * b, kinds + 1)
@@ -133,7 +133,7 @@ def train(args: argparse.Namespace) -> None:
     model = Classifier(kinds).to(where, memory_format=torch.channels_last)
     model.encoder.load_state_dict(load_vae(args.vae, where).encoder.state_dict())
     head = model.head.train()
-    optimizer = torch.optim.AdamW(head.parameters(), lr=args.rate, weight_decay=0.05)
+    optimizer = Optimizer([head], args.rate)
     clock, log = Clock(args.minutes, args.steps), Log(args.out / "classifier.jsonl")
     checkpoint = Checkpoint(args.out / "classifier", {"head": head}, optimizer, clock)
     checkpoint.load()
@@ -143,14 +143,11 @@ def train(args: argparse.Namespace) -> None:
         z = torch.from_numpy(latents[chosen]).to(where).permute(0, 3, 1, 2).float()
         c, y = torch.from_numpy(corners[chosen]).to(where), torch.from_numpy(labels[chosen]).to(where)
         z, c = jitter(z), c + 0.03 * torch.randn_like(c)
-        for group in optimizer.param_groups:
-            group["lr"] = args.rate * clock.rate(warmup=50)
         with torch.autocast(where.type, torch.bfloat16):
             logits = head(z, c)
         loss = sum(F.cross_entropy(v.float(), y[:, n], label_smoothing=0.05) for n, v in enumerate(logits))
-        optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
+        optimizer.step(clock.rate(warmup=50))
         clock.step += 1
         total += loss.item()
         if clock.step % 200 == 0:
@@ -179,12 +176,12 @@ def _corners(images: np.ndarray) -> np.ndarray:
 
 
 def jitter(z: torch.Tensor) -> torch.Tensor:
-    """Noise, gain and offset of channels, a shift by up to two latent pixels: kinds must survive them."""
+    """Noise, gain and offset of channels, a shift by up to four latent pixels: kinds must survive them."""
     n, c = z.shape[:2]
     z = z * (1 + 0.08 * torch.randn(n, c, 1, 1, device=z.device)) + 0.04 * torch.randn(n, c, 1, 1, device=z.device)
     z = z + 0.2 * torch.rand(n, 1, 1, 1, device=z.device) * torch.randn_like(z)
-    dx, dy = torch.randint(0, 5, (2,)).tolist()
-    return F.pad(z, (2, 2, 2, 2), mode="replicate")[..., dy : dy + 16, dx : dx + 16]
+    side, (dx, dy) = z.shape[-1], torch.randint(0, 9, (2,)).tolist()
+    return F.pad(z, (4, 4, 4, 4), mode="replicate")[..., dy : dy + side, dx : dx + side]
 
 
 def main() -> None:
@@ -192,7 +189,7 @@ def main() -> None:
     p.add_argument("--data", type=Path, required=True, help="the data folder (only read)")
     p.add_argument("--out", type=Path, default=Path("runs"))
     p.add_argument("--weights", type=Path, default=FOLDER, help="where the trained weights go")
-    p.add_argument("--vae", type=Path, default=Path("runs/vae-frozen"), help="the autoencoder, its encoder frozen")
+    p.add_argument("--vae", type=Path, default=Path("runs/vae"), help="the autoencoder, its encoder frozen")
     p.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="sets of scenes (training.data)")
     p.add_argument("--minutes", type=float, default=8)
     p.add_argument("--steps", type=int)

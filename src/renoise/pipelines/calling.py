@@ -36,7 +36,7 @@ def identity(pipe: Any) -> str:
 def adapters(pipe: Any) -> list[str]:
     """The names of the LoRAs that are active in a pipeline's network."""
     network = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
-    return list(network.active_adapters()) if getattr(network, "peft_config", None) else []
+    return list(network.active_adapters()) if network and getattr(network, "peft_config", None) else []
 
 
 def revision(pipe: Any) -> str | None:

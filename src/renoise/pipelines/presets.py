@@ -62,19 +62,12 @@ _STABLE_DIFFUSION = ReNoise(
     iterations=1, tolerance=0.0, weights_low=_mean(2, 1, 2), weights_high=_mean(2, 2, 2),
     lambda_pair=10.0, lambda_kl=0.05, source=f"{_TABLE_3}, Stable Diffusion",
 )  # fmt: skip
-_SDXL = ReNoise(
-    iterations=1, tolerance=0.0, weights_low=_mean(2, 1, 2), weights_high=_mean(2, 2, 2),
-    lambda_pair=10.0, lambda_kl=0.055, source=f"{_TABLE_3}, SDXL",
-)  # fmt: skip
+_SDXL = replace(_STABLE_DIFFUSION, lambda_kl=0.055, source=f"{_TABLE_3}, SDXL")
 _SDXL_TURBO = ReNoise(
     iterations=9, tolerance=0.0, weights_low=_mean(10, 1, 4), weights_high=_mean(10, 8, 10),
     lambda_pair=10.0, lambda_kl=0.055, correction=0.14, source=f"{_TABLE_3}, SDXL Turbo",
 )  # fmt: skip
-_SD_TURBO = ReNoise(
-    iterations=9, tolerance=0.0, weights_low=_mean(10, 1, 4), weights_high=_mean(10, 8, 10),
-    lambda_pair=10.0, lambda_kl=0.055, correction=0.14,
-    source=f"no published settings: those of SDXL Turbo, its larger sister ({_TABLE_3})",
-)  # fmt: skip
+_SD_TURBO = replace(_SDXL_TURBO, source=f"no published settings: those of SDXL Turbo, its larger sister ({_TABLE_3})")
 _LCM_LORA = ReNoise(
     iterations=7, tolerance=0.0, weights_low=_mean(8, 1, 4), weights_high=_mean(8, 6, 8),
     lambda_pair=20.0, lambda_kl=0.075, source=f"{_TABLE_3}, LCM-LoRA",
@@ -82,6 +75,10 @@ _LCM_LORA = ReNoise(
 _ADAPTIVE = replace(ADAPTIVE, source=_UNPUBLISHED)
 _FEW_STOCHASTIC = replace(_ADAPTIVE, first_guess="latent", correction=0.14)
 _ORCHARD = replace(ADAPTIVE, source="measured by benchmarks/reconstruction.py")
+
+_UNGUIDED: dict[str, Any] = dict(
+    guidance_scale=0.0, edit_guidance_scale=0.0
+)  # what model cards of distilled models say
 
 # Stable Diffusion's own scheduler settings, written out: repositories differ in which of them they spell.
 _GRID = dict(clip_sample=False, set_alpha_to_one=False, steps_offset=1)
@@ -97,9 +94,9 @@ _ALL = [
         repository="orchard",
         size=128,
         steps=10,
-        edit_guidance_scale=3.0,
+        edit_guidance_scale=1.5,
         settings=_ORCHARD,
-        source="10 steps: benchmarks/reconstruction.py; edit guidance 3.0: a guess, not measured",
+        source="10 steps: benchmarks/reconstruction.py; edit guidance 1.5: benchmarks/edit_guidance.py",
         license="Apache-2.0",
         about="the embedded model: fruits on coloured backgrounds, small enough for a CPU",
     ),
@@ -130,8 +127,7 @@ _ALL = [
         repository="stabilityai/sdxl-turbo",
         size=512,
         steps=4,
-        guidance_scale=0.0,
-        edit_guidance_scale=0.0,
+        **_UNGUIDED,
         scheduler=_ANCESTRAL,
         settings=_SDXL_TURBO,
         source=f"{_TABLE_3}: ancestral Euler, 4 steps; guidance 0.0 and 512 pixels are the model card's",
@@ -167,8 +163,7 @@ _ALL = [
         repository="stabilityai/sd-turbo",
         size=512,
         steps=4,
-        guidance_scale=0.0,
-        edit_guidance_scale=0.0,
+        **_UNGUIDED,
         scheduler=_ANCESTRAL,
         settings=_SD_TURBO,
         source="guidance 0.0 and 512 pixels are the model card's; sampler and steps as for SDXL Turbo",
@@ -180,8 +175,7 @@ _ALL = [
         repository="stabilityai/stable-diffusion-xl-base-1.0",
         size=1024,
         steps=4,
-        guidance_scale=0.0,
-        edit_guidance_scale=0.0,
+        **_UNGUIDED,
         scheduler=_EULER_FEW,
         lora="ByteDance/SDXL-Lightning",
         lora_file="sdxl_lightning_4step_lora.safetensors",
@@ -195,8 +189,7 @@ _ALL = [
         repository="stabilityai/stable-diffusion-xl-base-1.0",
         size=1024,
         steps=4,
-        guidance_scale=0.0,
-        edit_guidance_scale=0.0,
+        **_UNGUIDED,
         scheduler=_DDIM_FEW,
         lora="ByteDance/Hyper-SD",
         lora_file="Hyper-SDXL-4steps-lora.safetensors",
@@ -210,8 +203,7 @@ _ALL = [
         repository="stabilityai/stable-diffusion-xl-base-1.0",
         size=1024,
         steps=4,
-        guidance_scale=0.0,
-        edit_guidance_scale=0.0,
+        **_UNGUIDED,
         scheduler=("TCDScheduler", {}),
         lora="h1t/TCD-SDXL-LoRA",
         call=dict(eta=0.3),
@@ -225,8 +217,7 @@ _ALL = [
         repository="stabilityai/stable-diffusion-3.5-large-turbo",
         size=1024,
         steps=4,
-        guidance_scale=0.0,
-        edit_guidance_scale=0.0,
+        **_UNGUIDED,
         settings=_ADAPTIVE,
         source="4 steps and guidance 0.0 are the model card's",
         license="Stability AI Community License",
@@ -248,8 +239,7 @@ _ALL = [
         repository="black-forest-labs/FLUX.1-schnell",
         size=1024,
         steps=4,
-        guidance_scale=0.0,
-        edit_guidance_scale=0.0,
+        **_UNGUIDED,
         call=dict(max_sequence_length=256),
         settings=_ADAPTIVE,
         source="4 steps, guidance 0.0 and 256 tokens are the model card's",
