@@ -91,9 +91,10 @@ def invert(
     negatives = None if negative_prompt is None else calling.spread(negative_prompt, len(x_0), "negative_prompt")
     arguments = calling.arguments(pipe, prompts, negatives, guidance_scale, height, width, count, call)
     made: dict[str, Any] = {}
+    eta = calling.noisiness(pipe, call)
 
     def program(reading: Reading) -> Program[Trajectory]:
-        steps = calling.steps(pipe, reading, call)
+        steps = calling.steps(reading, eta)
         start = _start(len(steps), strength)
         stochastic = sum(step.stochastic for step in steps[start:])
         used = chosen if settings or stochastic else replace(chosen, correction=0.0)  # a single step draws no noise
@@ -120,7 +121,7 @@ def invert(
         adapters=calling.adapters(pipe),
         revision=calling.revision(pipe),
         pipeline=type(pipe).__name__,
-        sampler=repr(calling.sampler(pipe, run.reading, call)),
+        sampler=repr(calling.sampler(run.reading, eta)),
         prediction=run.reading.prediction.name,
         levels=[[level.alpha, level.sigma, level.time] for level in run.reading.schedule.levels],
         start=made["start"],
@@ -228,11 +229,12 @@ def _draw(
     count = calling.step_count(pipe, num_inference_steps or record.num_inference_steps, None)
     x_T = inversion.latents.to(pipe._execution_device)
     noises = None if inversion.noises is None else inversion.noises.to(x_T.device)
+    eta = calling.noisiness(pipe, call)
 
     def program(reading: Reading) -> Program[Tensor]:
-        steps = calling.steps(pipe, reading, call)
+        steps = calling.steps(reading, eta)
         start = _start(len(steps), record.strength)
-        record.check(reading.schedule, start, repr(calling.sampler(pipe, reading, call)), reading.prediction.name)
+        record.check(reading.schedule, start, repr(calling.sampler(reading, eta)), reading.prediction.name)
         return algorithm.watched(algorithm.generate(steps, x_T, noises, start), len(steps) - start, progress)
 
     arguments = calling.arguments(pipe, prompts, negatives, guidance_scale, record.height, record.width, count, call)

@@ -28,7 +28,7 @@ class ReNoise:
     """
 
     iterations: int = 30
-    tolerance: float = 0.005
+    tolerance: float = 0.0035
     weights_low: tuple[float, ...] | None = None
     weights_high: tuple[float, ...] | None = None
     boundary: float = 250.0
@@ -103,4 +103,4 @@ class ReNoise:
 
 
 # benchmarks/tolerance.py is the search for it, benchmarks/reconstruction.py measures it on other photographs
-ADAPTIVE = ReNoise(iterations=30, tolerance=0.005, anderson=True, first_guess="epsilon")
+ADAPTIVE = ReNoise(iterations=30, tolerance=0.0035, anderson=True, first_guess="epsilon")

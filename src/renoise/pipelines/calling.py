@@ -208,13 +208,21 @@ def too_long(pipe: Any, prompts: list[str], call: dict[str, Any]) -> list[str]:
     return notes
 
 
-def sampler(pipe: Any, reading: Reading, call: dict[str, Any]) -> Sampler:
-    """The pipeline's sampler; diffusers' `eta` is DDIM's η and TCD's γ, 0 by default in pipelines that take it."""
-    if isinstance(reading.sampler, TCD) and "eta" in accepted(pipe):
-        return replace(reading.sampler, gamma=float(call.get("eta", accepted(pipe)["eta"].default)))
-    return DDIM(float(call["eta"])) if "eta" in call else reading.sampler
+def noisiness(pipe: Any, call: dict[str, Any]) -> float | None:
+    """The `eta` with which the pipeline calls its scheduler, DDIM's η or TCD's γ; None if its scheduler takes none."""
+    if "eta" not in inspect.signature(pipe.scheduler.step).parameters:
+        return None
+    eta = call.get("eta", getattr(accepted(pipe).get("eta"), "default", None))
+    return None if eta is None else float(eta)
 
 
-def steps(pipe: Any, reading: Reading, call: dict[str, Any]) -> tuple[Step, ...]:
+def sampler(reading: Reading, eta: float | None) -> Sampler:
+    """The scheduler's own sampler, as `noisiness` sets it."""
+    if eta is None:
+        return reading.sampler
+    return replace(reading.sampler, gamma=eta) if isinstance(reading.sampler, TCD) else DDIM(eta)
+
+
+def steps(reading: Reading, eta: float | None) -> tuple[Step, ...]:
     """The steps that the pipeline takes, noisiest first."""
-    return plan(reading.schedule, sampler(pipe, reading, call), reading.prediction)
+    return plan(reading.schedule, sampler(reading, eta), reading.prediction)
