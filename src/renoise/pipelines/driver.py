@@ -58,6 +58,9 @@ def drive(
     vars(driven)["prepare_latents"] = _prepare_latents(pipe, driven, session, shape)
     vars(driven)["maybe_free_model_hooks"] = pipe.maybe_free_model_hooks  # offload hooks belong to the owner's pipeline
     vars(driven)["_progress_bar_config"] = {"disable": True}
+    # a tokenizer keeps the padding and truncation of the call before, which another thread's call would change under way
+    tokenizers = {n: t for n, t in vars(pipe).items() if n.startswith("tokenizer") and t is not None}
+    vars(driven).update({name: copy.deepcopy(tokenizer) for name, tokenizer in tokenizers.items()})
     # Z-Image writes into the caller's prompt list
     call = {name: list(value) if isinstance(value, list) else value for name, value in call.items()}
     with ExitStack() as stack:
