@@ -9,7 +9,6 @@ SDXL Turbo (its table 3); the last row has the model's own settings. *L2* is the
 """
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -22,7 +21,7 @@ import diffusers
 import torch
 
 import renoise
-from benchmarks.photographs import decode, load, spread
+from benchmarks.photographs import ceiling_line, decode, load, publish, spread
 from renoise import PRESETS, ReNoise
 from renoise.metrics import psnr
 from renoise.pipelines.latents import encode
@@ -76,10 +75,8 @@ def measure(
 
 def table(report: dict[str, Any]) -> str:
     """The report as Markdown."""
-    ceiling = ", ".join(f"{name} {value:.2f}" for name, value in report["ceiling"].items())
     lines = [
-        f"`{report['model']}`, {report['sampler']}, {report['steps']} steps; {report['photographs']} photographs, batches of "
-        f"{report['batch']}; PSNR of the autoencoder alone: {ceiling} dB.",
+        f"`{report['model']}`, {report['sampler']}, {report['steps']} steps; {ceiling_line(report)}",
         "",
         "| | L2 | PSNR median | mean | worst 5 % | network calls | s | median residual, noisiest step first |",
         "|---|---|---|---|---|---|---|---|",
@@ -134,10 +131,7 @@ def main() -> None:
                 raise
             continue  # nothing to correct: the row above stands for this one
         print(f"{name}: {report['rows'][name]}", file=sys.stderr)
-    print(table(report))
-    if options.output:
-        options.output.with_suffix(".md").write_text(table(report) + "\n", encoding="utf-8")
-        options.output.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    publish(report, table(report), options.output)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,21 @@ def decode(pipe: Any, x_0: torch.Tensor) -> torch.Tensor:
         return (pipe.vae.decode(x_0 / pipe.vae.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1)
 
 
+def ceiling_line(report: dict[str, Any]) -> str:
+    """What a report is about: how many photographs, and how close the autoencoder alone comes to them."""
+    ceiling = ", ".join(f"{name} {value:.2f}" for name, value in report["ceiling"].items())
+    count, batch = report["photographs"], report["batch"]
+    return f"{count} photographs, batches of {batch}; PSNR of the autoencoder alone: {ceiling} dB."
+
+
+def publish(report: dict[str, Any], table: str, output: Path | None) -> None:
+    """Print the table, and write it and the report beside each other as `output` .md and .json, if asked for."""
+    print(table)
+    if output:
+        output.with_suffix(".md").write_text(table + "\n", encoding="utf-8")
+        output.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
 def spread(values: Sequence[float]) -> dict[str, float]:
     """Median, mean, and the mean of the worst twentieth (the smallest values), rounded up."""
     worst = sorted(values)[: math.ceil(len(values) / 20)]

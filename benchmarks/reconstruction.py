@@ -9,7 +9,6 @@ error*, ‖x̂_0 − x_0‖/‖x_0‖, tells the rows apart. *Worst 5 %* is the 
 """
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -17,7 +16,7 @@ import warnings
 from pathlib import Path
 
 import renoise
-from benchmarks.photographs import decode, load, spread
+from benchmarks.photographs import ceiling_line, decode, load, publish, spread
 from renoise import PRESETS, ReNoise
 from renoise.metrics import psnr
 from renoise.pipelines.latents import encode
@@ -74,9 +73,8 @@ def measure(pipe, pictures, captions, x_0, row: tuple[int, int, ReNoise], batch:
 
 def table(report: dict) -> str:
     """The report as Markdown."""
-    ceiling = ", ".join(f"{name} {value:.2f}" for name, value in report["ceiling"].items())
     lines = [
-        f"{report['photographs']} photographs, batches of {report['batch']}; PSNR of the autoencoder alone: {ceiling} dB.",
+        ceiling_line(report),
         "",
         "| inversion/denoising/renoising | network calls | PSNR median | mean | worst 5 % | latent error | std of x_T | s |",
         "|---|---|---|---|---|---|---|---|",
@@ -114,10 +112,7 @@ def main() -> None:
     for name in options.only:
         report["rows"][name] = measure(pipe, pictures, captions, x_0, ROWS[name], options.batch)
         print(f"{name}: {report['rows'][name]}", file=sys.stderr)
-    print(table(report))
-    if options.output:
-        options.output.with_suffix(".md").write_text(table(report) + "\n", encoding="utf-8")
-        options.output.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    publish(report, table(report), options.output)
 
 
 if __name__ == "__main__":

@@ -162,7 +162,8 @@ def reconstruct(
     """The photographs again, from their noise: a list of PIL images, or a tensor (B, 3, H, W) in [0, 1] for output_type "pt".
 
     `num_inference_steps` may differ from the inversion's for deterministic samplers. output_type "latent" gives x_0 as the loop
-    has it. ValueError if the pipeline is not the one that the inversion was made with, or an argument it needs is missing.
+    has it. ValueError if the pipeline is not the one that the inversion was made with, an argument it needs is missing, or what
+    it draws is not finite.
     """
     options: dict[str, Any] = dict(
         num_inference_steps=num_inference_steps, output_type=output_type, progress=progress, call=call

@@ -102,5 +102,5 @@ class ReNoise:
         return self.lambda_pair > 0 or self.lambda_kl > 0
 
 
-# benchmarks/tolerance.py is the search for it, benchmarks/reconstruction.py measures it on other photographs
-ADAPTIVE = ReNoise(iterations=30, tolerance=0.0035, anderson=True, first_guess="epsilon")
+# benchmarks/tolerance.py is the search for its tolerance, benchmarks/reconstruction.py measures it on other photographs
+ADAPTIVE = ReNoise(anderson=True, first_guess="epsilon")

@@ -15,7 +15,7 @@ import torch
 
 from renoise.inversion import LARGEST_SIDE, Record
 from renoise.pipelines.latents import default_size
-from renoise.pipelines.presets import PRESETS, Preset, find
+from renoise.pipelines.presets import PRESETS, Preset, find, network
 from renoise.pipelines.schedulers import Reading
 from renoise.samplers import DDIM, TCD, Sampler
 from renoise.step import Step, plan
@@ -35,16 +35,13 @@ def identity(pipe: Any) -> str:
 
 def adapters(pipe: Any) -> list[str]:
     """The names of the LoRAs that are active in a pipeline's network."""
-    network = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
-    return list(network.active_adapters()) if network and getattr(network, "peft_config", None) else []
+    return list(network(pipe).active_adapters()) if getattr(network(pipe), "peft_config", None) else []
 
 
 def revision(pipe: Any) -> str | None:
     """The commit of the Hub that a pipeline was loaded from: its parts remember the folder of the cache."""
-    network = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
-    found = re.search(
-        r"snapshots/([0-9a-f]{40})\b", str(getattr(getattr(network, "config", None), "_name_or_path", ""))
-    )
+    config = getattr(network(pipe), "config", None)
+    found = re.search(r"snapshots/([0-9a-f]{40})\b", str(getattr(config, "_name_or_path", "")))
     return found and found[1]
 
 
@@ -106,9 +103,8 @@ def parts(call: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     plain, needs = {}, []
     for name, value in call.items():
         try:
-            plain[name] = (
-                {TUPLE: json.loads(json.dumps(value))} if isinstance(value, tuple) else json.loads(json.dumps(value))
-            )
+            kept = json.loads(json.dumps(value))
+            plain[name] = {TUPLE: kept} if isinstance(value, tuple) else kept
         except TypeError:
             needs += [] if name.startswith("callback") else [name]
     return plain, sorted(needs)

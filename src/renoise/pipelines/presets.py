@@ -76,9 +76,8 @@ _ADAPTIVE = replace(ADAPTIVE, source=_UNPUBLISHED)
 _FEW_STOCHASTIC = replace(_ADAPTIVE, first_guess="latent", correction=0.14)
 _ORCHARD = replace(ADAPTIVE, source="measured by benchmarks/reconstruction.py")
 
-_UNGUIDED: dict[str, Any] = dict(
-    guidance_scale=0.0, edit_guidance_scale=0.0
-)  # what model cards of distilled models say
+# what model cards of distilled models say
+_UNGUIDED: dict[str, Any] = dict(guidance_scale=0.0, edit_guidance_scale=0.0)
 
 # Stable Diffusion's own scheduler settings, written out: repositories differ in which of them they spell.
 _GRID = dict(clip_sample=False, set_alpha_to_one=False, steps_offset=1)
@@ -261,6 +260,11 @@ _ALL = [
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in _ALL}
 
 
+def network(pipe: Any) -> Any:
+    """The part of a pipeline that denoises, or None."""
+    return getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
+
+
 def find(model: Any) -> Preset | None:
     """The preset of a name, a repository or a loaded pipeline; None if there is none.
 
@@ -273,8 +277,7 @@ def find(model: Any) -> Preset | None:
             return PRESETS[name]
     else:
         name = str(getattr(getattr(model, "config", None), "_name_or_path", None) or "")
-        network = getattr(model, "unet", None) or getattr(model, "transformer", None)
-        adapters = set(getattr(network, "peft_config", {}))
+        adapters = set(getattr(network(model), "peft_config", {}))
     for preset in _ALL:
         if adapters == ({preset.name} if preset.lora else set()) and _same(name, preset.repository):
             return preset
