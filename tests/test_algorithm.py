@@ -307,3 +307,49 @@ def test_a_step_that_forgets_where_it_came_from_is_refused():
     program = algorithm.invert(grid, x_0, EXACT, noises=noise(1, x_0))
     with pytest.raises(ValueError, match="forgets"):
         algorithm.run(program, grid, Mixture(V_PREDICTION))
+
+
+SAMPLERS = pytest.mark.parametrize("sampler", [DDIM(), DDIM(0.5), DDIM(1.0), LCM(math.inf)], ids=repr)
+
+
+@SAMPLERS
+def test_the_posterior_guess_steps_back_to_x_s_where_the_network_sees_x_0(sampler):
+    step = steps(10, sampler)[4]
+    x_0, x_s, w = noise(3, torch.zeros(2, *SHAPE, dtype=torch.float64))
+    x_t, z = step.posterior(x_0, x_s, w)
+    out = (x_t - step.t.alpha * x_0) / step.t.sigma  # ε̂ of a network that sees x_0
+    assert torch.allclose(step.denoise(x_t, out, z), x_s, atol=1e-12)
+
+
+@SAMPLERS
+def test_the_posterior_guess_is_white_where_x_s_is(sampler):
+    step, like = steps(10, sampler)[4], torch.zeros(400, *SHAPE, dtype=torch.float64)
+    x_0, n, w = noise(3, like)
+    x_t, z = step.posterior(x_0, step.mix.A * x_0 + math.hypot(step.mix.B, step.mix.C) * n, w)
+    epsilon = (x_t - step.t.alpha * x_0) / step.t.sigma
+    drawn = (epsilon, z) if step.stochastic else (epsilon,)
+    for noise_ in drawn:
+        assert abs(noise_.std().item() - 1) < 0.01
+        assert abs((noise_ * x_0).mean().item()) < 0.01
+    assert abs((epsilon * z).mean().item()) < 0.01
+
+
+@pytest.mark.parametrize("sampler", [DDIM(1.0), LCM(math.inf)], ids=repr)
+def test_the_posterior_guess_keeps_x_T_noise_where_the_prior_blows_it_up(sampler):
+    grid, guesses = steps(4, sampler), noise(4, torch.zeros(3, *SHAPE), seed=8).double()
+    prior = ReNoise(iterations=60, tolerance=1e-9, correction=math.inf)
+    posterior = ReNoise(iterations=60, tolerance=1e-9, correction=math.inf, first_guess="posterior")
+    blown, _, _ = round_trip(prior, 4, sampler)
+    found, calls, error = round_trip(posterior, 4, sampler, guesses=guesses)
+    assert found.noises is not None
+    assert len(found.noises) == sum(step.stochastic for step in grid) == 3
+    assert blown.x_T.std() > 20
+    assert 0.9 < found.x_T.std() < 1.1
+    assert 0.9 < found.noises.std() < 1.6  # strides this long are not Gaussian, even on the way back
+    assert error < 1e-8
+    assert calls == found.iterations[-1].max() + 3  # one evaluation a stochastic step
+
+
+def test_the_posterior_guess_needs_its_noise():
+    with pytest.raises(ValueError, match="posterior"):
+        round_trip(ReNoise(iterations=2, first_guess="posterior"))

@@ -28,6 +28,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "inversion": TORCH | {"safetensors", "numpy"},
     "images": frozenset({"PIL", "numpy", "torch"}),
     "pipelines.presets": STANDARD,
+    "pipelines.finding": STANDARD,
 }
 HEAVY = {"diffusers", "transformers", "accelerate", "peft"}  # pipelines/ only
 TOP = {"cli"}  # nobody below imports it
@@ -86,7 +87,7 @@ def test_diffusers_is_imported_in_pipelines_only(path: Path) -> None:
 
 @EACH
 def test_the_lower_layers_do_not_know_the_upper_ones(path: Path) -> None:
-    name, lower = _name(path), set(LAYERS) - {"images", "metrics", "pipelines.presets"}
+    name, lower = _name(path), set(LAYERS) - {"images", "metrics", "pipelines.presets", "pipelines.finding"}
     if name in lower:
         assert _own(path) <= lower
     elif name.startswith("pipelines"):

@@ -6,7 +6,8 @@ import math
 import diffusers
 import pytest
 
-from renoise.pipelines.presets import ORCHARD, PRESETS, Preset, find, get
+from renoise.pipelines.finding import PACKAGE, find, get
+from renoise.pipelines.presets import PRESETS, Preset
 from renoise.settings import ADAPTIVE
 from tests.tiny import TINY
 
@@ -84,10 +85,10 @@ def test_a_model_with_the_users_own_adapter_has_no_preset() -> None:
 
 
 def test_the_embedded_model_is_found_by_its_folder() -> None:
-    assert find(ORCHARD) is PRESETS["orchard"]
-    assert find(f"{ORCHARD}/../orchard") is PRESETS["orchard"]
+    assert find(PACKAGE / "orchard") is PRESETS["orchard"]
+    assert find(f"{PACKAGE}/cli/../orchard") is PRESETS["orchard"]
     pipe = TINY["sd"]().pipe
-    pipe.register_to_config(_name_or_path=str(ORCHARD))
+    pipe.register_to_config(_name_or_path=str(PACKAGE / "orchard"))
     assert find(pipe) is PRESETS["orchard"]
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 
-from .common import Checkpoint, Clock, Log, Optimizer, Peers, device, psnr, to_tensor
+from .common import Clock, Optimizer, arguments, begin, device, fit, psnr, to_tensor
 from .data import SIZE, load_scenes, read_scenes
 
 SCALE, LATENT_CHANNELS = 4, 8  # pixels a latent pixel, and numbers in it
@@ -83,23 +83,12 @@ def _encode(vae: AutoencoderTiny, images: np.ndarray) -> torch.Tensor:
 
 
 def train(args: argparse.Namespace) -> None:
-    where = device(args.device)
-    torch.manual_seed(args.seed)
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    where = begin(args)
     images, _ = load_scenes(args.out, args.seeds)
     held = to_tensor(read_scenes(args.data)[0][::4], where)
     vae = AutoencoderTiny(**CONFIG).to(where, memory_format=torch.channels_last)
-    optimizer = Optimizer([vae], args.rate)
-    clock, log = Clock(args.minutes, args.steps), Log(args.out / "autoencoder.jsonl")
-    checkpoint = Checkpoint(args.out / "autoencoder", {"vae": vae}, optimizer, clock)
-    checkpoint.load()
-    peers = Peers(args, period=3)
-    rng = np.random.default_rng([args.seed, clock.step, peers.rank])
-    torch.manual_seed(args.seed + 1000 * clock.step + peers.rank)
-    total, saved = torch.zeros((), device=where), time.time()
-    over = clock.progress >= 1
-    while not over:
+
+    def loss_of(rng: np.random.Generator, clock: Clock) -> torch.Tensor:
         whole = clock.progress > args.crops
         size, count = (SIZE, args.batch // 4) if whole else (64, args.batch)
         x = to_tensor(batches(images, rng, size, count), where)
@@ -107,43 +96,25 @@ def train(args: argparse.Namespace) -> None:
             z = vae.encoder(x)
             y = vae.decoder(z + args.noise * torch.randn_like(z))
         # the second term keeps the latents' scale from drifting
-        loss = reconstruction_loss(y.float(), x) + 1e-3 * z.float().square().mean()
-        loss.backward()
-        optimizer.step(clock.rate(warmup=50, hold=0.4))
-        clock.step += 1
-        over = peers.meet(optimizer.parameters, clock.progress >= 1 or clock.stopped)
-        total += loss.detach()
-        if peers.rank:
-            continue
-        if clock.step % 500 == 0:
-            log(step=clock.step, minutes=clock.elapsed / 60, loss=total.item() / 500, psnr=score(vae, held))
-            total.zero_()
-        if time.time() - saved > 240:
-            checkpoint.save()
-            saved = time.time()
-    if peers.rank:
-        return
-    checkpoint.save()
-    vae.save_pretrained(args.out / "vae")
-    log(step=clock.step, minutes=clock.elapsed / 60, psnr=score(vae, held))
+        return reconstruction_loss(y.float(), x) + 1e-3 * z.float().square().mean()
+
+    def extra() -> dict[str, float]:
+        return {"psnr": score(vae, held)}
+
+    optimizer = Optimizer([vae], args.rate)
+    if fit(args, "autoencoder", {"vae": vae}, optimizer, loss_of, every=500, hold=0.4, period=3, extra=extra):
+        vae.save_pretrained(args.out / "vae")
+        print(extra())
 
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--data", type=Path, required=True, help="the data folder (only read)")
-    p.add_argument("--out", type=Path, default=Path("runs"))
+    arguments(p, minutes=10, batch=12, rate=2e-3)
     p.add_argument("--encode", action="store_true", help="encode the scenes with the trained weights")
-    p.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="sets of scenes (training.data)")
-    p.add_argument("--minutes", type=float, default=10)
-    p.add_argument("--steps", type=int, help="train for so many steps instead of minutes")
-    p.add_argument("--batch", type=int, default=12, help="crops of 64 px in a batch; a quarter as many whole pictures")
-    p.add_argument("--crops", type=float, default=0.75, help="share of the time spent on crops")
-    p.add_argument("--rate", type=float, default=2e-3)
+    p.add_argument(
+        "--crops", type=float, default=0.75, help="share of the time spent on crops of 64 px, --batch of them"
+    )
     p.add_argument("--noise", type=float, default=0.02, help="noise on the latents")
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--device")
-    p.add_argument("--threads", type=int)
-    Peers.arguments(p)
     args = p.parse_args()
     encode_scenes(args) if args.encode else train(args)
 

@@ -1,4 +1,4 @@
-"""What the training scripts share: device, clock, checkpoints without pickle, and a log of losses."""
+"""What the training scripts share: arguments, the loop, clock, checkpoints without pickle, and a log of losses."""
 
 import argparse
 import json
@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,77 @@ def psnr(a: torch.Tensor, b: torch.Tensor, mask: torch.Tensor | None = None) -> 
     else:
         mean = (error * mask).sum((1, 2, 3)) / (3 * mask.sum((1, 2, 3)))
     return -10 * torch.log10(mean)
+
+
+def arguments(p: argparse.ArgumentParser, *, minutes: float, batch: int, rate: float) -> None:
+    """The arguments of every training script, with its own defaults."""
+    p.add_argument("--data", type=Path, required=True, help="the data folder (only read)")
+    p.add_argument("--out", type=Path, default=Path("runs"), help="for scenes, latents, checkpoints and logs")
+    p.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="sets of scenes (training.data)")
+    p.add_argument("--minutes", type=float, default=minutes)
+    p.add_argument("--steps", type=int, help="train for so many steps instead of minutes")
+    p.add_argument("--batch", type=int, default=batch, help="in each process")
+    p.add_argument("--rate", type=float, default=rate)
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--device")
+    p.add_argument("--threads", type=int)
+    p.add_argument("--ranks", type=int, default=1, help="processes that train together (give each --threads 1)")
+    p.add_argument("--rank", type=int, help=argparse.SUPPRESS)
+    p.add_argument("--meeting", type=Path, help=argparse.SUPPRESS)
+
+
+def begin(args: argparse.Namespace) -> torch.device:
+    """Seed torch, set its threads, and choose the device."""
+    torch.manual_seed(args.seed)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    return device(args.device)
+
+
+def fit(
+    args: argparse.Namespace,
+    name: str,
+    modules: dict[str, nn.Module],
+    optimizer: "Optimizer",
+    loss_of: "Callable[[np.random.Generator, Clock], torch.Tensor]",
+    *,
+    every: int,
+    warmup: int = 50,
+    hold: float = 0.0,
+    period: float = 8.0,
+    after: Callable[[int], None] = lambda step: None,
+    extra: Callable[[], dict[str, float]] = dict,
+) -> bool:
+    """Train until the clock runs out, from the last checkpoint on; True for the process that holds the result.
+
+    `loss_of` draws a batch and gives its loss. `every` so many steps the mean loss and what `extra` measures go to
+    `out/name.jsonl`; the checkpoint of `modules` is `out/name`. `after` is called with the number of steps made.
+    """
+    clock, log = Clock(args.minutes, args.steps), Log(args.out / f"{name}.jsonl")
+    checkpoint = Checkpoint(args.out / name, modules, optimizer, clock)
+    checkpoint.load()
+    seen, peers = checkpoint.note.get("seen", 0), Peers(args, period)
+    rng = np.random.default_rng([args.seed, clock.step, peers.rank])
+    torch.manual_seed(args.seed + 1000 * clock.step + peers.rank)
+    total, saved, over = 0.0, time.time(), clock.progress >= 1
+    while not over:
+        loss = loss_of(rng, clock)
+        loss.backward()
+        optimizer.step(clock.rate(warmup, hold))
+        clock.step += 1
+        over = peers.meet(optimizer.parameters, clock.progress >= 1 or clock.stopped)
+        after(clock.step)
+        total = total + loss.detach()
+        if peers.rank:
+            continue
+        images = seen + peers.total * args.batch
+        if clock.step % every == 0:
+            log(step=clock.step, images=images, minutes=clock.elapsed / 60, loss=float(total) / every, **extra())
+            total = 0.0
+        if time.time() - saved > 240 or over:
+            checkpoint.save(seen=images)
+            saved = time.time()
+    return peers.rank == 0
 
 
 class Clock:
@@ -149,12 +220,6 @@ class Peers:
                 subprocess.Popen([sys.executable, "-m", module, *sys.argv[1:], *extra])
         where = f"file://{meeting.resolve()}"
         distributed.init_process_group("gloo", init_method=where, rank=self.rank, world_size=self.ranks)
-
-    @staticmethod
-    def arguments(p: argparse.ArgumentParser) -> None:
-        p.add_argument("--ranks", type=int, default=1, help="processes that train together (give each --threads 1)")
-        p.add_argument("--rank", type=int, help=argparse.SUPPRESS)
-        p.add_argument("--meeting", type=Path, help=argparse.SUPPRESS)
 
     @torch.no_grad()
     def meet(self, parameters: list[torch.Tensor], over: bool) -> bool:

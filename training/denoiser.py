@@ -7,20 +7,21 @@ classifier-free guidance), an exponential moving average of the weights, a rate 
 import argparse
 import copy
 import json
-import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
+from safetensors.torch import load_file
 from torch import nn
-from transformers import CLIPTextModel
 
-from .common import Checkpoint, Clock, Log, Optimizer, Peers, device
+from .common import Clock, Optimizer, arguments, begin, fit
 from .data import Captioner, load_scenes, read_words
 from .text import encode, make_text_model, tokenizer_for
 
 WIDTH = 160  # of the text model
+BLOCKS = (64, 96, 128, 128)  # channels of the U-Net at each of its levels
 # A background has one colour in all 1024 latent pixels: under white noise it would show in x_T still, and the network would
 # read it there rather than in the caption. Noise that also shifts whole pictures hides it (offset noise). A schedule with more
 # noise would too, but asks a network that predicts epsilon for more digits than it has in its first hours.
@@ -37,8 +38,8 @@ SCHEDULE = dict(
 )
 
 
-def make_unet(channels: int, width: int = WIDTH, blocks: tuple[int, ...] = (32, 96, 128, 128)) -> UNet2DConditionModel:
-    """A small U-Net at 32 (thin: a sixth of the cost), 16, 8 and 4 latent pixels.
+def make_unet(channels: int, width: int = WIDTH, blocks: Sequence[int] = BLOCKS) -> UNet2DConditionModel:
+    """A small U-Net at 32, 16, 8 and 4 latent pixels.
 
     The text is attended to at the two lower levels, and a pooled vector of it joins the time embedding, which scales and
     shifts every block: kinds and colours are learnt through it long before attention tells left from right.
@@ -49,7 +50,8 @@ def make_unet(channels: int, width: int = WIDTH, blocks: tuple[int, ...] = (32, 
         out_channels=channels,
         down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
-        block_out_channels=blocks,
+        block_out_channels=tuple(blocks),
+        time_embedding_dim=128,
         layers_per_block=1,
         norm_num_groups=4,  # larger groups than usual: a channel normalised by itself forgets its mean, the colour
         cross_attention_dim=width,
@@ -60,23 +62,54 @@ def make_unet(channels: int, width: int = WIDTH, blocks: tuple[int, ...] = (32, 
     )
 
 
+@torch.no_grad()
+def load_widened(network: nn.Module, narrow: dict[str, torch.Tensor]) -> None:
+    """Start a U-Net from one whose top level has half the channels: each becomes two that share its work.
+
+    Net2Net (arXiv 1511.05641). Outputs are repeated, inputs divided unevenly between the two, so that they grow apart; but
+    for the norms of two skip connections, whose groups shift, the network does what the narrow one did.
+    """
+    for name, wide in network.state_dict().items():
+        tensor = narrow[name]
+        if wide.ndim > 1 and (more := wide.shape[1] - tensor.shape[1]):
+            if (
+                name == "time_embedding.linear_1.weight"
+            ):  # every other frequency of the finer embedding is one of the old
+                tensor = torch.stack([tensor, torch.zeros_like(tensor)], 2).flatten(1)
+            else:
+                old, top = tensor.split([tensor.shape[1] - more, more], 1)
+                share = 0.5 + 0.1 * torch.randn_like(top)
+                tensor = torch.cat([old, torch.stack([top * share, top * (1 - share)], 2).flatten(1, 2)], 1)
+        if more := len(wide) - len(tensor):
+            old, top = tensor.split([len(tensor) - more, more])
+            tensor = torch.cat([old, top.repeat_interleave(2, 0)])
+        wide.copy_(tensor)
+
+
 class Average:
     """Exponential moving average of several modules' weights, by name as in a checkpoint."""
 
     def __init__(self, modules: dict[str, nn.Module], decay: float) -> None:
-        self.modules, self.decay, self.step = modules, decay, 0
+        self.modules, self.decay = modules, decay
         self.copies = {name: copy.deepcopy(m).requires_grad_(False).eval() for name, m in modules.items()}
 
     @torch.no_grad()
-    def update(self) -> None:
-        self.step += 1
-        rate = 1 - min(self.decay, (1 + self.step) / (10 + self.step))
+    def update(self, step: int) -> None:
+        """After step number `step` (from 1)."""
+        rate = 1 - min(self.decay, (1 + step) / (10 + step))
         for name, module in self.modules.items():
             mine, theirs = list(self.copies[name].parameters()), list(module.parameters())
             torch._foreach_lerp_(mine, theirs, rate)
 
 
-def step_weights(alphas: torch.Tensor, limit: float = 5.0, most: float = 5.0) -> torch.Tensor:
+def averaged(checkpoint: Path, name: str) -> dict[str, torch.Tensor]:
+    """The moving average of one network's weights, from a checkpoint of `train`."""
+    prefix = f"ema_{name}."
+    state = load_file(checkpoint / "state.safetensors")
+    return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+
+
+def step_weights(alphas: torch.Tensor, limit: float = 20.0, most: float = 5.0) -> torch.Tensor:
     """Weight of each time step's squared epsilon error.
 
     Steps with next to no noise count for less (min-SNR, arXiv 2303.09556). Steps with much noise count for more, as they do
@@ -87,38 +120,20 @@ def step_weights(alphas: torch.Tensor, limit: float = 5.0, most: float = 5.0) ->
 
 
 def train(args: argparse.Namespace) -> None:
-    where = device(args.device)
-    torch.manual_seed(args.seed)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    latents = np.concatenate([np.load(args.out / f"latents-{s}.npy", mmap_mode="r") for s in args.seeds])
-    table = load_scenes(args.out, args.seeds)[1]
-    scale = json.loads((args.out / "vae" / "config.json").read_text())["scaling_factor"]
+    where = begin(args)
+    latents, table, scale = load_latents(args)
     captioner = Captioner(*read_words(args.data, "fruits_train"))
     tokenizer = tokenizer_for(args.data)
-    unet = make_unet(latents.shape[-1]).to(where, memory_format=torch.channels_last)
-    text = make_text_model(tokenizer, WIDTH).to(where)
+    unet, text = make_unet(latents.shape[-1], blocks=args.blocks), make_text_model(tokenizer, WIDTH)
     if args.start:
-        unet.load_state_dict(UNet2DConditionModel.from_pretrained(args.start / "unet").state_dict())
-        text.load_state_dict(
-            CLIPTextModel.from_pretrained(args.start / "text_encoder", dtype=torch.float32).state_dict()
-        )
+        load_widened(unet, averaged(args.start, "unet"))
+        text.load_state_dict(averaged(args.start, "text"))
+    unet, text = unet.to(where, memory_format=torch.channels_last), text.to(where)
     average = Average({"unet": unet, "text": text}, args.decay)
-    optimizer = Optimizer([unet, text], args.rate, betas=(0.9, 0.99))
-    clock, log = Clock(args.minutes, args.steps), Log(args.out / "denoiser.jsonl")
-    copies = {f"ema_{name}": m for name, m in average.copies.items()}
-    checkpoint = Checkpoint(args.out / "denoiser", {"unet": unet, "text": text, **copies}, optimizer, clock)
-    checkpoint.load()
-    seen = checkpoint.note.get("seen", 0)
-    average.step = clock.step
-    peers = Peers(args, period=8)
-    rng = np.random.default_rng([args.seed, clock.step, peers.rank])
-    torch.manual_seed(args.seed + 1000 * clock.step + peers.rank)
     alphas = DDIMScheduler(**SCHEDULE).alphas_cumprod.to(where)
     weights = step_weights(alphas)
-    total, saved = torch.zeros((), device=where), time.time()
-    over = clock.progress >= 1
-    while not over:
+
+    def loss_of(rng: np.random.Generator, _: Clock) -> torch.Tensor:
         chosen = rng.integers(len(table), size=args.batch)
         x = torch.from_numpy(latents[chosen]).to(where).permute(0, 3, 1, 2).float() * scale
         ids = torch.tensor(encode(tokenizer, [captioner(row, rng) for row in table[chosen]]), device=where)
@@ -129,48 +144,30 @@ def train(args: argparse.Namespace) -> None:
         noise = noise.contiguous(memory_format=torch.channels_last)
         a = alphas[t].view(-1, 1, 1, 1)
         with torch.autocast(where.type, torch.bfloat16):
-            hidden = text(ids)[0]
-            guess = unet(a.sqrt() * x + (1 - a).sqrt() * noise, t, hidden, return_dict=False)[0]
-        loss = ((guess.float() - noise).square().mean((1, 2, 3)) * weights[t]).mean()
-        loss.backward()
-        optimizer.step(clock.rate(warmup=100, hold=args.hold))
-        clock.step += 1
-        over = peers.meet(optimizer.parameters, clock.progress >= 1 or clock.stopped)
-        total += loss.detach()
-        if peers.rank:
-            continue
-        average.update()
-        if clock.step % 100 == 0:
-            log(
-                step=clock.step,
-                images=seen + peers.total * args.batch,
-                minutes=clock.elapsed / 60,
-                loss=total.item() / 100,
-            )
-            total.zero_()
-        if time.time() - saved > 240:
-            checkpoint.save(seen=seen + peers.total * args.batch)
-            saved = time.time()
-    if not peers.rank:
-        checkpoint.save(seen=seen + peers.total * args.batch)
+            guess = unet(a.sqrt() * x + (1 - a).sqrt() * noise, t, text(ids)[0], return_dict=False)[0]
+        return ((guess.float() - noise).square().mean((1, 2, 3)) * weights[t]).mean()
+
+    modules: dict[str, nn.Module] = {"unet": unet, "text": text}
+    modules |= {f"ema_{name}": m for name, m in average.copies.items()}
+    optimizer = Optimizer([unet, text], args.rate, betas=(0.9, 0.99))
+    fit(args, args.name, modules, optimizer, loss_of, every=100, warmup=100, hold=args.hold, after=average.update)
+
+
+def load_latents(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, float]:
+    """Latents (N, 32, 32, C) and table of all sets of scenes, and the scale that gives the latents deviation 1."""
+    latents = np.concatenate([np.load(args.out / f"latents-{s}.npy", mmap_mode="r") for s in args.seeds])
+    scale = json.loads((args.out / "vae" / "config.json").read_text())["scaling_factor"]
+    return latents, load_scenes(args.out, args.seeds)[1], scale
 
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--data", type=Path, required=True, help="the data folder (only read)")
-    p.add_argument("--out", type=Path, default=Path("runs"))
-    p.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="sets of scenes with latents")
-    p.add_argument("--start", type=Path, help="go on from the weights of this folder, such as src/renoise/orchard")
-    p.add_argument("--minutes", type=float, default=90)
-    p.add_argument("--steps", type=int, help="train for so many steps instead of minutes")
-    p.add_argument("--batch", type=int, default=32, help="in each process")
-    p.add_argument("--rate", type=float, default=2e-3)
+    arguments(p, minutes=90, batch=32, rate=2e-3)
+    p.add_argument("--name", default="denoiser", help="of the checkpoint in --out")
+    p.add_argument("--blocks", type=int, nargs=4, default=BLOCKS, help="channels of the U-Net's levels")
+    p.add_argument("--start", type=Path, help="start from this checkpoint, whose first level may be half as wide")
     p.add_argument("--hold", type=float, default=0.3, help="share of the time before the rate starts to fall")
     p.add_argument("--decay", type=float, default=0.998, help="of the moving average of the weights")
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--device")
-    p.add_argument("--threads", type=int)
-    Peers.arguments(p)
     train(p.parse_args())
 
 

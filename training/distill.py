@@ -7,13 +7,15 @@ picture that its own moving average sees from the cleaner one, and at the last s
     x_t = alpha_t x_0 + sigma_t eps;   x_s = the teacher's guided DDIM from x_t to s;   loss = |x̂_0(x_t, t) − x̂_0^EMA(x_s, s)|
 
 Guidance is in the teacher's course, so that the student needs none. Both siblings see the picture as epsilon says, x̂_0 = (x_t −
-sigma_t ε̂) / alpha_t: LCM's own skip is below 1e-5 from time step 20 on.
+sigma_t ε̂) / alpha_t: LCM's own skip is below 1e-5 from time step 20 on. Half of the inner time steps are moved, so that fewer
+steps and other grids work too; some captions are those of other pictures, as in an edit.
 """
 
 import argparse
-import json
-import time
+import copy
+from collections import deque
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,12 +24,13 @@ from peft import LoraConfig
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from .common import Checkpoint, Clock, Log, Optimizer, Peers, device
-from .data import Captioner, load_scenes, read_words
-from .denoiser import Average
+from .common import Clock, Optimizer, arguments, begin, fit
+from .data import Captioner, read_words
+from .denoiser import Average, load_latents
 from .text import encode
 
 TIMES = (999, 749, 499, 249, -1)  # four trailing steps; −1 is the clean end
+SHIFT = 84  # how far an inner one is moved: three steps (999, 666, 333) are then within reach
 RANK = 32
 
 
@@ -77,19 +80,24 @@ def course(
     return x
 
 
+class Lesson(NamedTuple):
+    """A stretch of the teacher's course, from time steps t to s (B,): where it began and ended (B, C, H, W), and its captions."""
+
+    x_t: Tensor
+    t: Tensor
+    x_s: Tensor
+    s: Tensor
+    hidden: Tensor
+
+
 def train(args: argparse.Namespace) -> None:
-    where = device(args.device)
-    torch.manual_seed(args.seed)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    latents = np.concatenate([np.load(args.out / f"latents-{s}.npy", mmap_mode="r") for s in args.seeds])
-    table = load_scenes(args.out, args.seeds)[1]
+    where = begin(args)
+    latents, table, scale = load_latents(args)
     captioner = Captioner(*read_words(args.data, "fruits_train"), empty=0.0)
-    scale = json.loads((args.teacher / "vae" / "config.json").read_text())["scaling_factor"]
     tokenizer = CLIPTokenizer.from_pretrained(args.teacher / "tokenizer")
     text = CLIPTextModel.from_pretrained(args.teacher / "text_encoder", dtype=torch.float32).to(where).eval()
     teacher = UNet2DConditionModel.from_pretrained(args.teacher / "unet").to(where, memory_format=torch.channels_last)
-    student = UNet2DConditionModel.from_pretrained(args.teacher / "unet").to(where, memory_format=torch.channels_last)
+    student = copy.deepcopy(teacher)
     teacher.requires_grad_(False).eval()
     text.requires_grad_(False)
     if args.kind == "lcm":
@@ -97,75 +105,67 @@ def train(args: argparse.Namespace) -> None:
         student.add_adapter(lora())
         student.to(memory_format=torch.channels_last)
     average = Average({"student": student}, args.decay)
-    optimizer = Optimizer([student], args.rate, betas=(0.9, 0.99))
-    clock, log = Clock(args.minutes, args.steps), Log(args.out / f"{args.kind}.jsonl")
-    modules: dict[str, nn.Module] = {"student": student, "ema_student": average.copies["student"]}
-    checkpoint = Checkpoint(args.out / args.kind, modules, optimizer, clock)
-    checkpoint.load()
-    average.step = clock.step
-    peers = Peers(args, period=8)
-    rng = np.random.default_rng([args.seed, clock.step, peers.rank])
-    torch.manual_seed(args.seed + 1000 * clock.step + peers.rank)
     levels = Levels(where, DDIMScheduler.from_pretrained(args.teacher / "scheduler"))
     times = torch.tensor(TIMES, device=where)
-    total, saved = torch.zeros((), device=where), time.time()
-    over = clock.progress >= 1
-    while not over:
+    lessons: deque[Lesson] = deque(maxlen=32)
+
+    def lesson(rng: np.random.Generator) -> Lesson:
         chosen = rng.integers(len(table), size=args.batch)
         x_0 = torch.from_numpy(latents[chosen]).to(where).permute(0, 3, 1, 2).float() * scale
-        ids = encode(tokenizer, [captioner(row, rng) for row in table[chosen]] + [""])
+        rows = np.where(rng.random(args.batch) < args.exchange, rng.permutation(chosen), chosen)
+        ids = torch.tensor(encode(tokenizer, [captioner(row, rng) for row in table[rows]] + [""]), device=where)
         section = torch.from_numpy(rng.permutation(args.batch) % 4).to(where)
-        t, s = times[section], times[section + 1]
+        t, s = (_moved(times[n], rng) for n in (section, section + 1))
         alpha, sigma = levels(t)
-        x_t = alpha * x_0 + sigma * torch.randn_like(x_0)
+        # a drawing begins with white noise and nothing else; an inverted photograph keeps a trace of itself
+        alpha = torch.where(
+            (t == TIMES[0]) & (torch.from_numpy(rng.random(args.batch)).to(where) < 0.75), 0.0, alpha.flatten()
+        )
+        x_t = alpha.view(-1, 1, 1, 1) * x_0 + sigma * torch.randn_like(x_0)
+        x_t = x_t.contiguous(memory_format=torch.channels_last)
+        with torch.no_grad():
+            hidden = text(ids)[0].float()
+            hidden, empty = hidden[:-1], hidden[-1:].expand(args.batch, -1, -1)
+            return Lesson(x_t, t, course(teacher, levels, x_t, t, s, hidden, empty, args), s, hidden)
+
+    def loss_of(rng: np.random.Generator, clock: Clock) -> Tensor:
         with torch.autocast(where.type, torch.bfloat16):
+            if clock.step % args.reuse == 0 or not lessons:
+                lessons.append(lesson(rng))
+                x_t, t, x_s, s, hidden = lessons[-1]
+            else:
+                x_t, t, x_s, s, hidden = lessons[rng.integers(len(lessons))]
             with torch.no_grad():
-                hidden = text(torch.tensor(ids, device=where))[0]
-                hidden, empty = hidden[:-1], hidden[-1:].expand(args.batch, -1, -1)
-                x_s = course(teacher, levels, x_t, t, s, hidden, empty, args)
                 seen = average.copies["student"](x_s, s.clamp_min(0), hidden, return_dict=False)[0]
                 target = torch.where((s < 0).view(-1, 1, 1, 1), x_s, levels.picture(x_s, s, seen))
             guess = levels.picture(x_t, t, student(x_t, t, hidden, return_dict=False)[0])
         # pseudo-Huber (arXiv 2310.14189): outliers of the first step do not drown the last one's texture
         distance = (guess - target).square().mean((1, 2, 3))
-        loss = ((distance + args.huber**2).sqrt() - args.huber).mean()
-        loss.backward()
-        optimizer.step(clock.rate(warmup=50, hold=0.3))
-        clock.step += 1
-        over = peers.meet(optimizer.parameters, clock.progress >= 1 or clock.stopped)
-        average.update()
-        total += loss.detach()
-        if peers.rank:
-            continue
-        if clock.step % 50 == 0:
-            log(step=clock.step, images=peers.total * args.batch, minutes=clock.elapsed / 60, loss=total.item() / 50)
-            total.zero_()
-        if time.time() - saved > 240:
-            checkpoint.save()
-            saved = time.time()
-    if not peers.rank:
-        checkpoint.save()
+        return ((distance + args.huber**2).sqrt() - args.huber).mean()
+
+    modules: dict[str, nn.Module] = {"student": student, "ema_student": average.copies["student"]}
+    optimizer = Optimizer([student], args.rate, betas=(0.9, 0.99))
+    fit(args, args.kind, modules, optimizer, loss_of, every=50, hold=0.3, after=average.update)
+
+
+def _moved(times: Tensor, rng: np.random.Generator) -> Tensor:
+    """Half of the inner time steps (B,) moved by up to SHIFT."""
+    shift = rng.integers(-SHIFT, SHIFT + 1, len(times)) * (rng.random(len(times)) < 0.5)
+    inner = (times > TIMES[-1]) & (times < TIMES[0])
+    return times + torch.from_numpy(shift).to(times) * inner
 
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("kind", choices=("turbo", "lcm"))
-    p.add_argument("--data", type=Path, required=True, help="the data folder (only read)")
-    p.add_argument("--out", type=Path, default=Path("runs"))
-    p.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="sets of scenes with latents")
+    arguments(p, minutes=30, batch=32, rate=1e-3)
     p.add_argument("--teacher", type=Path, default=Path("src/renoise/orchard"))
-    p.add_argument("--minutes", type=float, default=30)
-    p.add_argument("--steps", type=int, help="train for so many steps instead of minutes")
-    p.add_argument("--batch", type=int, default=32, help="in each process")
-    p.add_argument("--rate", type=float, default=5e-4)
     p.add_argument("--guidance", type=float, default=3.0, help="of the teacher")
-    p.add_argument("--substeps", type=int, default=2, help="of the teacher, between two of the student's time steps")
+    p.add_argument("--substeps", type=int, default=3, help="of the teacher, between two of the student's time steps")
+    p.add_argument("--reuse", type=int, default=4, help="how often each stretch of the teacher's course is learnt from")
+    p.add_argument("--exchange", type=float, default=0.15, help="share of captions that are another picture's")
     p.add_argument("--huber", type=float, default=0.1, help="where the loss turns from squares to lengths")
     p.add_argument("--decay", type=float, default=0.98, help="of the moving average of the weights")
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--device")
-    p.add_argument("--threads", type=int)
-    Peers.arguments(p)
     train(p.parse_args())
 
 

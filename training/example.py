@@ -10,7 +10,7 @@ import torch
 
 import renoise
 from renoise import images
-from renoise.pipelines.presets import ORCHARD
+from renoise.pipelines.finding import PACKAGE
 
 
 def main() -> None:
@@ -28,8 +28,10 @@ def main() -> None:
         generator=torch.Generator().manual_seed(given.seed),
     ).images[0]
     made = {"model": "orchard", **vars(given)}
-    images.save(picture, ORCHARD / "example.png", made)
-    (ORCHARD / "example.json").write_text(json.dumps(made, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    images.save(picture, PACKAGE / "orchard" / "example.png", made)
+    (PACKAGE / "orchard" / "example.json").write_text(
+        json.dumps(made, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

@@ -117,6 +117,7 @@ def invert(
     *,
     noises: Tensor | None = None,
     references: Tensor | None = None,
+    guesses: Tensor | None = None,
     start: int = 0,
     seed: int = 0,
     aspect: float = 1.0,
@@ -124,8 +125,8 @@ def invert(
     """The noise of which the sampler would draw x_0 (B, ...): solve and correct every step, from the clean end up to `start`.
 
     `noises` (m, B, ...), noisiest first, are those of the m stochastic steps; `references` (n, B, ...) the fresh noise of the KL
-    references; `seed` decides the random shifts of the pair loss; `aspect` is height / width. ValueError for settings that
-    these steps leave without effect.
+    references, `guesses` (n, B, ...) that of the first guess "posterior"; `seed` decides the random shifts of the pair loss;
+    `aspect` is height / width. ValueError for settings that these steps leave without effect.
     """
     if settings.correction > 0 and not any(step.stochastic for step in steps[start:]):
         raise ValueError("correction needs a stochastic sampler (ancestral Euler, LCM, DDPM): set it to 0 for this one")
@@ -139,8 +140,22 @@ def invert(
             noised = step.t.alpha * x_0 + step.t.sigma * references[i - start]
             reference = step.epsilon(noised, (yield noised, i).to(x.dtype))
             calls += 1
-        guess = step.carry(x, epsilon, z) if settings.first_guess == "epsilon" and epsilon is not None else x
-        solution, tries = yield from solve(step, i, x, guess, z, settings, reference, seed, aspect)
+        guess = x
+        if settings.first_guess == "epsilon" and epsilon is not None:
+            guess = step.carry(x, epsilon, z)
+        elif settings.first_guess == "posterior":
+            if guesses is None:
+                raise ValueError('first_guess "posterior" needs its noise')
+            w = guesses[i - start]
+            if x is x_0:  # there is no noise in it yet
+                guess = step.t.alpha * x_0 + step.t.sigma * w
+            else:
+                guess, drawn = step.posterior(x_0, x, w)
+                z = z if z is None else drawn
+        if z is not None and settings.first_guess == "posterior" and math.isinf(settings.correction):
+            solution, tries = _taken(guess), 0  # its noise will make the step exact: there is nothing to iterate for
+        else:
+            solution, tries = yield from solve(step, i, x, guess, z, settings, reference, seed, aspect)
         calls, epsilon, diverged = calls + tries, solution.epsilon, solution.diverged
         if z is not None:
             if settings.correction > 0:
@@ -224,11 +239,12 @@ def correct(step: Step, x_t: Tensor, x_s: Tensor, out: Tensor, z: Tensor, length
 
 
 def noises(seed: int, purpose: str, count: int, like: Tensor) -> Tensor:
-    """Standard normal noises (count, B, ...) for latents `like` (B, ...), decided by seed and purpose ("sampler", "reference").
+    """Standard normal noises (count, B, ...) for latents `like` (B, ...), decided by seed and purpose.
 
-    They are drawn on the CPU and are the same for every image: neither device nor batch changes them.
+    Purposes are "sampler", "reference" and "guess". Drawn on the CPU and the same for every image: neither device nor batch
+    changes them.
     """
-    generator = torch.Generator().manual_seed(2 * seed + ("sampler", "reference").index(purpose))
+    generator = torch.Generator().manual_seed(seed + (("sampler", "reference", "guess").index(purpose) << 40))
     drawn = torch.randn(count, 1, *like.shape[1:], generator=generator)
     return drawn.expand(-1, len(like), *like.shape[1:]).to(like.device)
 
@@ -252,6 +268,12 @@ def watched(program: Program[Result], steps: int, progress: Progress | None) -> 
     except StopIteration as end:
         progress(answered, answered)
         return end.value
+
+
+def _taken(guess: Tensor) -> Solution:
+    """The first guess as the solution, no evaluation made."""
+    none = torch.zeros(len(guess), device=guess.device)
+    return Solution(guess, torch.zeros_like(guess), none, none.long(), none > 0)
 
 
 def _anderson(x: Tensor, new: Tensor, last_x: Tensor, last_new: Tensor) -> Tensor:

@@ -25,8 +25,8 @@ from renoise.metrics import psnr
 from renoise.pipelines import calling
 from renoise.pipelines import latents as autoencoding
 from renoise.pipelines.driver import drive
+from renoise.pipelines.finding import find
 from renoise.pipelines.loading import load
-from renoise.pipelines.presets import find
 from renoise.pipelines.schedulers import Reading
 from renoise.settings import ReNoise
 
@@ -105,6 +105,9 @@ def invert(
             used,
             noises=algorithm.noises(seed, "sampler", stochastic, x_0) if stochastic else None,
             references=algorithm.noises(seed, "reference", len(steps) - start, x_0) if used.lambda_kl > 0 else None,
+            guesses=algorithm.noises(seed, "guess", len(steps) - start, x_0)
+            if used.first_guess == "posterior"
+            else None,
             start=start,
             seed=seed,
             aspect=height / width,

@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+FIRST_GUESSES = ("latent", "epsilon", "posterior")
 FEW_STEPS = 8  # distilled models run 1 … 8 steps
 
 
@@ -21,7 +22,8 @@ class ReNoise:
     lambda_kl
     correction      noise correction of stochastic samplers: how far z may move, as a fraction of √numel; 0 none, inf override
     anderson        mix the last two iterates (Anderson acceleration, m = 1): fewer iterations at tight tolerances
-    first_guess     "latent": z^(0) = x_s, as in the paper; "epsilon": x_s carried on along the last step's ε̂, which is free
+    first_guess     "latent": z^(0) = x_s, as in the paper; "epsilon": x_s carried on along the last step's ε̂, which is free;
+                    "posterior": x_0 noised as the sampler would have noised it, and z with it (Step.posterior)
     source          where these values come from
 
     ValueError names the field that is out of range or would silently do nothing.
@@ -55,8 +57,8 @@ class ReNoise:
                 raise ValueError(f"{name} needs iterations + 1 = {self.iterations + 1} weights, got {len(weights)}")
             if min(weights) < 0 or not math.isclose(sum(weights), 1, abs_tol=1e-6):
                 raise ValueError(f"{name} must be the weights of a mean, not negative and of sum 1, got {weights}")
-        if self.first_guess not in ("latent", "epsilon"):
-            raise ValueError(f'first_guess must be "latent" or "epsilon", got {self.first_guess!r}')
+        if self.first_guess not in FIRST_GUESSES:
+            raise ValueError(f"first_guess must be one of {', '.join(FIRST_GUESSES)}, got {self.first_guess!r}")
         if self.anderson and self.iterations < 2:
             raise ValueError("anderson mixes two iterates: it does nothing with iterations < 2, set it to False")
 

@@ -8,6 +8,7 @@ With x̂_0 = p_0 x_t + q_0 out and ε̂ = p_ε x_t + q_ε out (prediction.py) an
 a = A p_0 + B p_ε, b = A q_0 + B q_ε, c = C. In the paper's letters phi = a, psi = b, rho = c.
 """
 
+import math
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -80,6 +81,17 @@ class Step:
         A, B, C = self.mix
         x_0 = self._add_noise(x_s - B * epsilon, z, -C) / A
         return self.t.alpha * x_0 + self.t.sigma * epsilon
+
+    def posterior(self, x_0: Tensor, x_s: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        """x_t and z as the sampler would have drawn them on its way to x_s, had the network seen x_0 in x_t; w ~ N(0, I) decides.
+
+        The noise n in x_s = A x_0 + √(B² + C²) n is split: ε = (B n + C w)/√(B² + C²) was in x_t, z = (C n − B w)/√(B² + C²)
+        came after. Both are white if n is, and a deterministic step leaves n as it is. For s noisier than the clean end.
+        """
+        A, B, C = self.mix
+        size = math.hypot(B, C)
+        n = (x_s - A * x_0) / size
+        return self.t.alpha * x_0 + self.t.sigma * (B / size * n + C / size * w), C / size * n - B / size * w
 
     def _add_noise(self, x: Tensor, z: Tensor | None, scale: float) -> Tensor:
         if not self.stochastic:

@@ -9,7 +9,6 @@ It judges generated pictures (`training.evaluate`) and edits. Use it as
 
 import argparse
 import json
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from training.autoencoder import CONFIG, LATENT_CHANNELS, load_vae
-from training.common import Checkpoint, Clock, Log, Optimizer, device, to_tensor
+from training.common import Clock, Optimizer, arguments, begin, fit, to_tensor
 from training.data import NAMES, Picker, compose, kind_of, load_scenes, main_caption, read_photos, read_words
 
 FOLDER = Path(__file__).parent
@@ -117,10 +116,7 @@ def held_out(root: Path, name: str, count: int, seed: int = 7) -> tuple[np.ndarr
 
 def train(args: argparse.Namespace) -> None:
     """Train the head on the stored latents of the training scenes."""
-    where = device(args.device)
-    torch.manual_seed(args.seed)
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    where = begin(args)
     sets, table = load_scenes(args.out, args.seeds)
     latents = np.concatenate([np.load(args.out / f"latents-{s}.npy", mmap_mode="r") for s in args.seeds])
     corners = np.concatenate([_corners(s) for s in sets])
@@ -134,29 +130,20 @@ def train(args: argparse.Namespace) -> None:
     model.encoder.load_state_dict(load_vae(args.vae, where).encoder.state_dict())
     head = model.head.train()
     optimizer = Optimizer([head], args.rate)
-    clock, log = Clock(args.minutes, args.steps), Log(args.out / "classifier.jsonl")
-    checkpoint = Checkpoint(args.out / "classifier", {"head": head}, optimizer, clock)
-    checkpoint.load()
-    rng, total, saved = np.random.default_rng([args.seed, clock.step]), 0.0, time.time()
-    while clock.progress < 1 and not clock.stopped:
+
+    def loss_of(rng: np.random.Generator, _: Clock) -> torch.Tensor:
         chosen = rng.integers(len(table), size=args.batch)
         z = torch.from_numpy(latents[chosen]).to(where).permute(0, 3, 1, 2).float()
         c, y = torch.from_numpy(corners[chosen]).to(where), torch.from_numpy(labels[chosen]).to(where)
         z, c = jitter(z), c + 0.03 * torch.randn_like(c)
         with torch.autocast(where.type, torch.bfloat16):
             logits = head(z, c)
-        loss = sum(F.cross_entropy(v.float(), y[:, n], label_smoothing=0.05) for n, v in enumerate(logits))
-        loss.backward()
-        optimizer.step(clock.rate(warmup=50))
-        clock.step += 1
-        total += loss.item()
-        if clock.step % 200 == 0:
-            log(step=clock.step, minutes=clock.elapsed / 60, loss=total / 200)
-            total = 0.0
-        if time.time() - saved > 120:
-            checkpoint.save()
-            saved = time.time()
-    checkpoint.save()
+        return torch.stack(
+            [F.cross_entropy(v.float(), y[:, n], label_smoothing=0.05) for n, v in enumerate(logits)]
+        ).sum()
+
+    if not fit(args, "classifier", {"head": head}, optimizer, loss_of, every=200):
+        return
     args.weights.mkdir(parents=True, exist_ok=True)
     state = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     save_file(state, args.weights / "model.safetensors")
@@ -165,7 +152,7 @@ def train(args: argparse.Namespace) -> None:
     for name in ("fruits_test_sequences", "fruits_test_objects"):
         images, names, _ = held_out(args.data, name, 400)
         right = [same(a, b) for a, b in zip(load(args.weights).name(images), names, strict=True)]
-        log(set=name, scenes=len(names), named=float(np.mean(right)))
+        print(json.dumps({"set": name, "scenes": len(names), "named": float(np.mean(right))}))
 
 
 def _corners(images: np.ndarray) -> np.ndarray:
@@ -186,16 +173,7 @@ def jitter(z: torch.Tensor) -> torch.Tensor:
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--data", type=Path, required=True, help="the data folder (only read)")
-    p.add_argument("--out", type=Path, default=Path("runs"))
+    arguments(p, minutes=8, batch=128, rate=2e-3)
     p.add_argument("--weights", type=Path, default=FOLDER, help="where the trained weights go")
     p.add_argument("--vae", type=Path, default=Path("runs/vae"), help="the autoencoder, its encoder frozen")
-    p.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="sets of scenes (training.data)")
-    p.add_argument("--minutes", type=float, default=8)
-    p.add_argument("--steps", type=int)
-    p.add_argument("--batch", type=int, default=128)
-    p.add_argument("--rate", type=float, default=2e-3)
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--device")
-    p.add_argument("--threads", type=int)
     train(p.parse_args())

@@ -104,7 +104,7 @@ def load(options: ModelOptions, report: console.Report) -> Any:
 
 def same_model(options: ModelOptions, path: Path, found: "Inversion") -> ModelOptions:
     """The options with the model that an inversion was made with. ValueError if they name another."""
-    from renoise.pipelines.presets import find
+    from renoise.pipelines.finding import find
 
     own, wanted = found.record.model, options.model
     named = wanted is not None and not Path(wanted).is_dir()  # a folder may hold the same model elsewhere
@@ -164,7 +164,7 @@ def _save(picture: "Image", path: Path, found: "Inversion", **made: Any) -> None
 
 def _settings(pipe: Any, options: InversionOptions) -> "ReNoise | None":
     """The settings for this pipeline with what was given put in; None, the library's own choice, if nothing was."""
-    from renoise.pipelines.presets import find
+    from renoise.pipelines.finding import find
     from renoise.settings import ReNoise
 
     given = options.settings()

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 from renoise.inversion import LARGEST_SIDE, Record
+from renoise.pipelines.finding import find, network
 from renoise.pipelines.latents import default_size
-from renoise.pipelines.presets import PRESETS, Preset, find, network
+from renoise.pipelines.presets import PRESETS, Preset
 from renoise.pipelines.schedulers import Reading
 from renoise.samplers import DDIM, TCD, Sampler
 from renoise.step import Step, plan

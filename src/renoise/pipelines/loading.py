@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from renoise.pipelines.presets import ORCHARD, find, get
+from renoise.pipelines.finding import find, get, located
 
 
 def load(
@@ -28,8 +28,7 @@ def load(
 
     folder = Path(name).is_dir()
     preset = find(name) if folder or name.count("/") == 1 else get(name)
-    where = preset.repository if preset else name
-    where = str(ORCHARD) if where == "orchard" else where
+    where = located(preset.repository) if preset else name
     revision = revision or (preset.revision if preset else None)
     options: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only or Path(where).is_absolute()}
     try:
@@ -44,10 +43,10 @@ def load(
         )
         if preset and preset.lora:
             pipe.load_lora_weights(
-                preset.lora,
+                located(preset.lora),
                 weight_name=preset.lora_file,
                 adapter_name=preset.name,
-                local_files_only=local_files_only,
+                local_files_only=local_files_only or Path(located(preset.lora)).is_absolute(),
                 use_safetensors=True,
             )
     except OSError as error:

@@ -5,21 +5,17 @@ the strengths of the edit losses, and for SDXL Turbo the length of the noise cor
 0.14 √numel. Models that nobody has published settings for get those of `ReNoise.for_pipeline`, and say so.
 """
 
-import difflib
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from renoise.settings import ADAPTIVE, ReNoise
-
-ORCHARD = Path(__file__).resolve().parents[1] / "orchard"  # where the repository "orchard" lies
 
 
 @dataclass(frozen=True)
 class Preset:
     """A model and its settings.
 
-    repository           Hub id, or "orchard" for the folder ORCHARD; `revision` None is its main branch
+    repository           Hub id, or the name of an embedded model (finding.py); `revision` None is its main branch
     size                 side in pixels of the square pictures that it was made for
     steps                num_inference_steps, to invert and to generate
     guidance_scale       while inverting and reconstructing; 1.0 or less: the prompt alone, one evaluation a call
@@ -258,43 +254,3 @@ _ALL = [
     ),
 ]
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in _ALL}
-
-
-def network(pipe: Any) -> Any:
-    """The part of a pipeline that denoises, or None."""
-    return getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
-
-
-def find(model: Any) -> Preset | None:
-    """The preset of a name, a repository or a loaded pipeline; None if there is none.
-
-    A repository that several presets share is the one without an adapter; a pipeline with adapters that are not
-    a preset's has none, because they may turn it into another model.
-    """
-    if isinstance(model, (str, Path)):
-        name, adapters = str(model), set[str]()
-        if name in PRESETS:
-            return PRESETS[name]
-    else:
-        name = str(getattr(getattr(model, "config", None), "_name_or_path", None) or "")
-        adapters = set(getattr(network(model), "peft_config", {}))
-    for preset in _ALL:
-        if adapters == ({preset.name} if preset.lora else set()) and _same(name, preset.repository):
-            return preset
-    return None
-
-
-def get(name: str) -> Preset:
-    """The preset of this name; ValueError with the nearest names if there is none."""
-    if name in PRESETS:
-        return PRESETS[name]
-    near = difflib.get_close_matches(name.lower(), PRESETS, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(PRESETS)}."
-    raise ValueError(f"no preset {name!r}: {hint} A folder or a Hub id such as owner/name works too.")
-
-
-def _same(name: str, repository: str) -> bool:
-    """Hub ids are compared as they are, the embedded model's folder by where it leads."""
-    if repository == "orchard":
-        return name == repository or (Path(name).is_absolute() and Path(name).resolve() == ORCHARD)
-    return name == repository

@@ -1,0 +1,55 @@
+"""Which preset a name, a folder or a loaded pipeline has, and where the embedded models lie."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+from renoise.pipelines.presets import PRESETS, Preset
+
+PACKAGE = Path(__file__).resolve().parents[1]
+EMBEDDED = ("orchard", "orchard-turbo", "orchard-lcm")  # folders of the package: two pipelines and a LoRA
+
+
+def located(repository: str) -> str:
+    """Where a preset's repository is: a Hub id as it is, an embedded model as its folder."""
+    return str(PACKAGE / repository) if repository in EMBEDDED else repository
+
+
+def network(pipe: Any) -> Any:
+    """The part of a pipeline that denoises, or None."""
+    return getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
+
+
+def find(model: Any) -> Preset | None:
+    """The preset of a name, a repository or a loaded pipeline; None if there is none.
+
+    A repository that several presets share is the one without an adapter; a pipeline with adapters that are not
+    a preset's has none, because they may turn it into another model.
+    """
+    if isinstance(model, (str, Path)):
+        name, adapters = str(model), set[str]()
+        if name in PRESETS:
+            return PRESETS[name]
+    else:
+        name = str(getattr(getattr(model, "config", None), "_name_or_path", None) or "")
+        adapters = set(getattr(network(model), "peft_config", {}))
+    for preset in PRESETS.values():
+        if adapters == ({preset.name} if preset.lora else set()) and _same(name, preset.repository):
+            return preset
+    return None
+
+
+def get(name: str) -> Preset:
+    """The preset of this name; ValueError with the nearest names if there is none."""
+    if name in PRESETS:
+        return PRESETS[name]
+    near = difflib.get_close_matches(name.lower(), PRESETS, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(PRESETS)}."
+    raise ValueError(f"no preset {name!r}: {hint} A folder or a Hub id such as owner/name works too.")
+
+
+def _same(name: str, repository: str) -> bool:
+    """Hub ids are compared as they are, embedded models by where their folders lead."""
+    if repository in EMBEDDED:
+        return name == repository or (Path(name).is_absolute() and Path(name).resolve() == PACKAGE / repository)
+    return name == repository
