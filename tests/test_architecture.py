@@ -24,6 +24,8 @@ LAYERS: dict[str, frozenset[str]] = {
     "step": TORCH,
     "regularize": TORCH,
     "algorithm": TORCH,
+    "editing": TORCH,
+    "baselines": TORCH,
     "metrics": TORCH,
     "inversion": TORCH | {"safetensors", "numpy"},
     "images": frozenset({"PIL", "numpy", "torch"}),

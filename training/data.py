@@ -116,8 +116,13 @@ def main_caption(first: str, second: str | None, background: str) -> str:
     return f"a photo of {body} on {'an' if background[0] in 'aeiou' else 'a'} {background} background"
 
 
-def _paste(canvas: np.ndarray, image: np.ndarray, mask: np.ndarray, size: int, x: float, y: float, flip: bool) -> None:
-    """Paste one fruit on a float canvas in place (the rim pixels of the cut-out hold white: one is dropped)."""
+def paste(
+    canvas: np.ndarray, image: np.ndarray, mask: np.ndarray, size: int, x: float, y: float, flip: bool
+) -> np.ndarray:
+    """Paste one fruit on a float canvas in place; how far it covers each pixel, (S, S) in [0, 1].
+
+    The rim pixels of the cut-out hold white: one is dropped.
+    """
     full = canvas.shape[0]
     alpha = Image.fromarray(mask * 255).filter(ImageFilter.MinFilter(3))
     fruit = Image.fromarray(image)
@@ -131,9 +136,12 @@ def _paste(canvas: np.ndarray, image: np.ndarray, mask: np.ndarray, size: int, x
     a, rgb = a[ys - y0 : ye - y0, xs - x0 : xe - x0], rgb[ys - y0 : ye - y0, xs - x0 : xe - x0]
     canvas[ys:ye, xs:xe] *= 1 - a
     canvas[ys:ye, xs:xe] += rgb * a
+    covered = np.zeros((full, full), np.float32)
+    covered[ys:ye, xs:xe] = a[..., 0]
+    return covered
 
 
-def _background(name: str, rng: np.random.Generator) -> np.ndarray:
+def plain_background(name: str, rng: np.random.Generator) -> np.ndarray:
     """A plain colour, a little off its nominal value, with a soft vertical gradient; white stays pure white."""
     if name == "white":
         return np.full((SIZE, SIZE, 3), 255, np.float32)
@@ -146,16 +154,16 @@ def compose(
     photos: Photos, i: int, j: int | None, background: str, rng: np.random.Generator, vary: float = 1.0
 ) -> np.ndarray:
     """One scene, uint8 (128, 128, 3). `vary` > 1 widens the range of sizes and places beyond the held-out scenes'."""
-    canvas = _background(background, rng)
+    canvas = plain_background(background, rng)
     if j is None:
         size = int(SIZE * rng.uniform(0.7, 1.15))
         x, y = SIZE / 2 + rng.uniform(-0.08, 0.08, 2) * SIZE
-        _paste(canvas, photos.images[i], photos.masks[i], size, x, y, rng.random() < 0.5)
+        paste(canvas, photos.images[i], photos.masks[i], size, x, y, rng.random() < 0.5)
     else:
         size = int(SIZE * (0.62 + (rng.uniform(-0.06, 0.06) if vary > 1 else 0)))
         for k, x in ((i, 0.27), (j, 0.73)):
             y = SIZE * (0.5 + rng.uniform(-0.06, 0.06))
-            _paste(canvas, photos.images[k], photos.masks[k], size, SIZE * x, y, rng.random() < 0.5)
+            paste(canvas, photos.images[k], photos.masks[k], size, SIZE * x, y, rng.random() < 0.5)
     return np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
 
 

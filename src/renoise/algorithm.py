@@ -54,6 +54,7 @@ class Solution:
 class Trajectory:
     """An inversion: x_T (B, ...), the noises (m, B, ...) of its stochastic steps or None, and a record per step, noisiest first.
 
+    course       (n, B, ...) the latents after each step; the last are x_0
     residuals    (n, B) ‖z^(k) − z^(k−1)‖/√numel of the accepted iterate, before an edit loss moved it
     iterations   (n, B) network evaluations that the image itself needed in the fixed point
     diverged     (n, B) True where the iterate was not finite or had left a better one behind, and that one was taken
@@ -62,6 +63,7 @@ class Trajectory:
 
     x_T: Tensor
     noises: Tensor | None
+    course: Tensor
     residuals: Tensor
     iterations: Tensor
     diverged: Tensor
@@ -130,7 +132,7 @@ def invert(
     """
     if settings.correction > 0 and not any(step.stochastic for step in steps[start:]):
         raise ValueError("correction needs a stochastic sampler (ancestral Euler, LCM, DDPM): set it to 0 for this one")
-    x, epsilon, corrected, record = x_0, None, [], []
+    x, epsilon, corrected, course, record = x_0, None, [], [], []
     for i in reversed(range(start, len(steps))):
         step, calls, reference = steps[i], 0, None
         z = noises[i - start] if noises is not None and step.stochastic else None
@@ -165,10 +167,12 @@ def invert(
                 epsilon = torch.where(_wide(finite, z), step.epsilon(solution.x_t, out), epsilon)
                 calls, diverged = calls + 1, diverged | ~finite
             corrected.append(z)
+        course.append(x)
         x = solution.x_t
         record.append((solution.residual, solution.iterations, diverged, torch.tensor(calls)))
     residuals, iterations, diverged, calls = (torch.stack(column[::-1]) for column in zip(*record, strict=True))
-    return Trajectory(x, torch.stack(corrected[::-1]) if corrected else None, residuals, iterations, diverged, calls)
+    noises = torch.stack(corrected[::-1]) if corrected else None
+    return Trajectory(x, noises, torch.stack(course[::-1]), residuals, iterations, diverged, calls)
 
 
 def solve(

@@ -18,8 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from renoise import algorithm, images
+from renoise import algorithm, baselines, images
 from renoise.algorithm import Program, Progress, Trajectory
+from renoise.drawing import Picture, edit, first_step, reconstruct
 from renoise.inversion import Inversion, Record, describe
 from renoise.metrics import psnr
 from renoise.pipelines import calling
@@ -32,8 +33,6 @@ from renoise.settings import ReNoise
 
 __all__ = ["edit", "invert", "load", "reconstruct"]
 
-Picture = Any  # a PIL image, a tensor (3, H, W) or (B, 3, H, W) in [0, 1], or the path of a file
-
 
 def invert(
     pipe: Any,
@@ -41,6 +40,7 @@ def invert(
     /,
     prompt: str | Sequence[str] = "",
     *,
+    method: str = "renoise",
     settings: ReNoise | None = None,
     num_inference_steps: int | None = None,
     negative_prompt: str | Sequence[str] | None = None,
@@ -58,6 +58,7 @@ def invert(
 
     image      one picture or a list of them: PIL, tensor in [0, 1] or path; scaled and cropped to the size, never squashed
     prompt     what the photograph shows: one for all, or one for each
+    method     "renoise"; to compare with, "sdedit" (noised, not inverted) or "edit-friendly" (DDPM inversion): baselines.py
     settings, num_inference_steps, guidance_scale    None: the preset's, or `ReNoise.for_pipeline`'s and 1.0 (no guidance)
     strength   in (0, 1]: how far to go towards pure noise; less keeps more of the photograph when it is edited
     seed       of the noises of stochastic samplers; the same for every image and on every device
@@ -69,6 +70,10 @@ def invert(
     """
     if not 0 < strength <= 1:
         raise ValueError(f"strength must lie in (0, 1], got {strength}")
+    if method not in baselines.METHODS:
+        raise ValueError(f"method must be one of {', '.join(baselines.METHODS)}, got {method!r}")
+    if method != "renoise" and settings is not None:
+        raise ValueError(f"settings are ReNoise's: leave them out for method={method!r}")
     if (image is None) == (latents is None):
         raise ValueError("pass either an image or latents=, not both and not neither")
     calling.refuse(pipe, call)
@@ -95,24 +100,33 @@ def invert(
 
     def program(reading: Reading) -> Program[Trajectory]:
         steps = calling.steps(reading, eta)
-        start = _start(len(steps), strength)
+        start = first_step(len(steps), strength)
         stochastic = sum(step.stochastic for step in steps[start:])
         used = chosen if settings or stochastic else replace(chosen, correction=0.0)  # a single step draws no noise
         made.update(steps=steps[start:], start=start, settings=used)
-        inverting = algorithm.invert(
-            steps,
-            x_0,
-            used,
-            noises=algorithm.noises(seed, "sampler", stochastic, x_0) if stochastic else None,
-            references=algorithm.noises(seed, "reference", len(steps) - start, x_0) if used.lambda_kl > 0 else None,
-            guesses=algorithm.noises(seed, "guess", len(steps) - start, x_0)
-            if used.first_guess == "posterior"
-            else None,
-            start=start,
-            seed=seed,
-            aspect=height / width,
-        )
-        return algorithm.watched(inverting, len(steps) - start, progress)
+        taken = len(steps) - start
+
+        def draw(purpose: str, number: int) -> Tensor:
+            return algorithm.noises(seed, purpose, number, x_0)
+
+        noises = draw("sampler", stochastic) if stochastic else None
+        if method == "sdedit":
+            inverting = baselines.sdedit(steps, x_0, draw("guess", 1)[0], noises, start)
+        elif method == "edit-friendly":
+            inverting = baselines.edit_friendly(steps, x_0, draw("guess", taken), start)
+        else:
+            inverting = algorithm.invert(
+                steps,
+                x_0,
+                used,
+                noises=noises,
+                references=draw("reference", taken) if used.lambda_kl > 0 else None,
+                guesses=draw("guess", taken) if used.first_guess == "posterior" else None,
+                start=start,
+                seed=seed,
+                aspect=height / width,
+            )
+        return algorithm.watched(inverting, taken, progress)
 
     began = time.perf_counter()
     run = drive(pipe, program, tuple(x_0.shape), {**arguments, "output_type": "latent"})
@@ -136,13 +150,13 @@ def invert(
         strength=strength,
         num_inference_steps=count,
         guidance_scale=guidance_scale,
-        settings=asdict(made["settings"]),
+        settings=asdict(made["settings"]) if method == "renoise" else {"method": method},
         versions={name: version(name) for name in ("renoise", "diffusers", "transformers", "torch")},
         call=plain,
         needs=needs,
         metrics={**describe(run.result, run.evaluations), "seconds": time.perf_counter() - began, "warnings": notes},
     )
-    inversion = Inversion(run.result.x_T, run.result.noises, record)
+    inversion = Inversion(run.result.x_T, run.result.noises, record, run.result.course)
     if measure and pictures is not None:
         bare = _decoded(pipe, x_0, {**arguments, "output_type": "pt"})
         rebuilt = reconstruct(pipe, inversion, output_type="pt", **{name: call[name] for name in needs})
@@ -151,108 +165,6 @@ def invert(
     for note in notes:
         warnings.warn(note, stacklevel=2)
     return inversion
-
-
-def reconstruct(
-    pipe: Any,
-    inversion: Inversion,
-    *,
-    num_inference_steps: int | None = None,
-    output_type: str = "pil",
-    progress: Progress | None = None,
-    **call: Any,
-) -> Any:
-    """The photographs again, from their noise: a list of PIL images, or a tensor (B, 3, H, W) in [0, 1] for output_type "pt".
-
-    `num_inference_steps` may differ from the inversion's for deterministic samplers. output_type "latent" gives x_0 as the loop
-    has it. ValueError if the pipeline is not the one that the inversion was made with, an argument it needs is missing, or what
-    it draws is not finite.
-    """
-    options: dict[str, Any] = dict(
-        num_inference_steps=num_inference_steps, output_type=output_type, progress=progress, call=call
-    )
-    record = inversion.record
-    return _draw(pipe, inversion, record.prompt, record.negative_prompt, record.guidance_scale, **options)
-
-
-def edit(
-    pipe: Any,
-    inversion: Inversion,
-    prompt: str | Sequence[str],
-    *,
-    negative_prompt: str | Sequence[str] | None = None,
-    guidance_scale: float | None = None,
-    num_inference_steps: int | None = None,
-    output_type: str = "pil",
-    progress: Progress | None = None,
-    **call: Any,
-) -> Any:
-    """The photographs as another prompt would have them: their noise, drawn again under `prompt` (one for all or one for each).
-
-    guidance_scale     None: the preset's for editing, or the inversion's; more follows the prompt further and keeps less
-    negative_prompt    None: the source prompt where the pipeline guides by a second evaluation, as in the paper
-    The rest as in `reconstruct`.
-    """
-    record, preset = inversion.record, find(pipe)
-    if guidance_scale is None:
-        guidance_scale = preset.edit_guidance_scale if preset else record.guidance_scale
-    if others := [name for name in record.call if name.startswith("prompt_") and name not in call]:
-        raise ValueError(f"the inversion was made with {', '.join(others)}: give the edited one too")
-    prompts = calling.spread(prompt, len(inversion), "prompt")
-    if negative_prompt is not None:
-        negatives = calling.spread(negative_prompt, len(inversion), "negative_prompt")
-    else:
-        negatives = record.prompt if calling.guides(pipe, guidance_scale, {**record.call, **call}) else None
-    for note in calling.too_long(pipe, prompts + (negatives or []), {**record.call, **call}):
-        warnings.warn(note, stacklevel=2)
-    options: dict[str, Any] = dict(
-        num_inference_steps=num_inference_steps, output_type=output_type, progress=progress, call=call
-    )
-    return _draw(pipe, inversion, prompts, negatives, guidance_scale, **options)
-
-
-def _draw(
-    pipe: Any,
-    inversion: Inversion,
-    prompts: list[str],
-    negatives: list[str] | None,
-    guidance_scale: float | None,
-    *,
-    num_inference_steps: int | None,
-    output_type: str,
-    progress: Progress | None,
-    call: dict[str, Any],
-) -> Any:
-    """Denoise an inversion under these prompts."""
-    record = inversion.record
-    calling.check_model(pipe, record)
-    if missing := [name for name in record.needs if name not in call]:
-        raise ValueError(f"the inversion was made with {', '.join(missing)}: give it again")
-    calling.refuse(pipe, call)
-    call = {**calling.restored(record.call), **call}
-    count = calling.step_count(pipe, num_inference_steps or record.num_inference_steps, None)
-    x_T = inversion.latents.to(pipe._execution_device)
-    noises = None if inversion.noises is None else inversion.noises.to(x_T.device)
-    eta = calling.noisiness(pipe, call)
-
-    def program(reading: Reading) -> Program[Tensor]:
-        steps = calling.steps(reading, eta)
-        start = _start(len(steps), record.strength)
-        record.check(reading.schedule, start, repr(calling.sampler(reading, eta)), reading.prediction.name)
-        return algorithm.watched(algorithm.generate(steps, x_T, noises, start), len(steps) - start, progress)
-
-    arguments = calling.arguments(pipe, prompts, negatives, guidance_scale, record.height, record.width, count, call)
-    wanted = "pt" if output_type == "pil" else output_type
-    run = drive(pipe, program, tuple(x_T.shape), {**arguments, "output_type": wanted})
-    if not run.result.isfinite().all():
-        raise ValueError(
-            "the network gave numbers that are not finite: load the pipeline in another dtype, fp32 or bf16"
-        )
-    if output_type == "latent":
-        return run.result
-    if hidden := sum(getattr(run.output, "nsfw_content_detected", None) or ()):
-        warnings.warn(f"the pipeline's safety checker has blacked out {hidden} of {len(x_T)} pictures", stacklevel=3)
-    return images.to_images(run.output.images) if output_type == "pil" else run.output.images
 
 
 def _decoded(pipe: Any, x_0: Tensor, arguments: dict[str, Any]) -> Tensor:
@@ -267,8 +179,3 @@ def _decoded(pipe: Any, x_0: Tensor, arguments: dict[str, Any]) -> Tensor:
         return drive(pipe, lambda _: program(0), tuple(x_0.shape), arguments).output.images
     except UnboundLocalError:  # LCM pipelines decode what their last step returned: there must be one
         return drive(pipe, lambda _: program(1), tuple(x_0.shape), arguments).output.images
-
-
-def _start(steps: int, strength: float) -> int:
-    """The number of the first step that is taken."""
-    return steps - max(1, round(steps * strength))

@@ -94,18 +94,22 @@ def describe(found: Trajectory, evaluations: float) -> dict[str, Any]:
     """A trajectory as JSON: its record, and the network evaluations per image in all and per step."""
     columns = {name: getattr(found, name).tolist() for name in ("residuals", "iterations", "diverged")}
     columns["residuals"] = [[r if isfinite(r) else None for r in step] for step in columns["residuals"]]
-    per_call = evaluations / sum(found.calls.tolist())  # 2 where guidance doubles the batch
+    per_call = evaluations / max(sum(found.calls.tolist()), 1)  # 2 where guidance doubles the batch
     spent = {"evaluations": evaluations, "step_evaluations": [calls * per_call for calls in found.calls.tolist()]}
     return {**columns, **spent, "std": found.x_T.flatten(1).std(1).tolist()}
 
 
 @dataclass(frozen=True)
 class Inversion:
-    """Latents x_T (B, ...), the noises (m, B, ...) of the m stochastic steps or None, both float32, and their record."""
+    """Latents x_T (B, ...), the noises (m, B, ...) of the m stochastic steps or None, both float32, and their record.
+
+    `course` (n, B, ...), the latents after each of the n steps, is not kept in files; a file's `edit` finds it again if it must.
+    """
 
     latents: Tensor
     noises: Tensor | None
     record: Record
+    course: Tensor | None = None
 
     @property
     def prompt(self) -> list[str]:
@@ -153,7 +157,8 @@ class Inversion:
         call = record.call | {k: v[i : i + 1] for k, v in texts.items() if len(v) == many}
         negative = record.negative_prompt and [record.negative_prompt[i]]
         record = replace(record, prompt=[record.prompt[i]], negative_prompt=negative, call=call, metrics=metrics)
-        return Inversion(self.latents[i : i + 1], None if self.noises is None else self.noises[:, i : i + 1], record)
+        noises, course = (None if x is None else x[:, i : i + 1] for x in (self.noises, self.course))
+        return Inversion(self.latents[i : i + 1], noises, record, course)
 
     def save(self, path: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> Path:
         """Write the file, whole or not at all; `dtype` float16 halves its size. OSError if it cannot be written."""

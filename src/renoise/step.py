@@ -64,6 +64,10 @@ class Step:
             raise ValueError(f"the step from {self.t} to {self.s} draws no noise: there is none to correct")
         return (x_s - self.a * x_t - self.b * out) / self.c
 
+    def required(self, x_t: Tensor, x_s: Tensor, z: Tensor | None = None) -> Tensor:
+        """The network output that would make the step from x_t end in x_s exactly."""
+        return self._add_noise(x_s - self.a * x_t, z, -self.c) / self.b
+
     def epsilon(self, x_t: Tensor, out: Tensor) -> Tensor:
         """ε̂, the noise that the network sees in x_t."""
         p, q = self.prediction.epsilon(self.t)

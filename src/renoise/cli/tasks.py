@@ -128,6 +128,7 @@ def invert(pipe: Any, image: "Image", prompt: str, options: InversionOptions, **
             num_inference_steps=options.steps,
             strength=1.0 if options.strength is None else options.strength,
             seed=options.seed or 0,
+            method=options.method or "renoise",
             height=options.height,
             width=options.width,
             progress=progress,

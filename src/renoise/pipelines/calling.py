@@ -86,6 +86,18 @@ def arguments(
     return {name: value for name, value in ours.items() if name in parameters and value is not None} | user
 
 
+def doubled(
+    sources: list[str], targets: list[str], source_call: dict[str, Any], target_call: dict[str, Any]
+) -> dict[str, Any]:
+    """Prompts, and further arguments that hold texts, for a batch of two halves: the source's rows, then the target's."""
+    texts = {name: text for name, text in target_call.items() if name.startswith("prompt_")}
+    call = {}
+    for name, text in texts.items():
+        halves = (source_call.get(name, text), text)
+        call[name] = [x for half in halves for x in spread(half, len(targets), name)]
+    return {"prompts": [*sources, *targets], "call": call}
+
+
 def refuse(pipe: Any, call: dict[str, Any]) -> None:
     """ValueError for arguments that are ours to give or that the pipeline does not have."""
     for name in call:

@@ -1,0 +1,48 @@
+"""Older ways from a photograph to noise, to compare with: programs like `algorithm.invert`, with the same result.
+
+Plain DDIM inversion is not here: it is ReNoise with K = 0.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from renoise.algorithm import Program, Trajectory
+from renoise.step import Step
+
+METHODS = ("renoise", "sdedit", "edit-friendly")  # of `renoise.invert`
+
+
+def sdedit(steps: Sequence[Step], x_0: Tensor, w: Tensor, noises: Tensor | None, start: int) -> Program[Trajectory]:
+    """SDEdit (arXiv 2108.01073): x_0 (B, ...) noised with w to the level of step `start`; nothing is asked, nothing kept."""
+    course = [step.s.alpha * x_0 + step.s.sigma * w for step in steps[start:-1]]
+    x_T = steps[start].t.alpha * x_0 + steps[start].t.sigma * w
+    return _trajectory(x_T, noises, [*course, x_0], calls=0)
+    yield  # a program that asks nothing is a program too
+
+
+def edit_friendly(steps: Sequence[Step], x_0: Tensor, ws: Tensor, start: int) -> Program[Trajectory]:
+    """Edit-friendly DDPM inversion (arXiv 2304.06140): x_0 (B, ...) noised independently, with ws (n, B, ...), to every level.
+
+    Each step's noise z is then what leads from one of these latents to the next. ValueError unless every step draws noise, but
+    for the last, where those of few-step samplers do not: there the method reconstructs no better than the network draws.
+    """
+    if not all(step.stochastic for step in steps[start:-1]):
+        raise ValueError(
+            "edit-friendly inversion needs a stochastic sampler: DDIM with eta=1.0, ancestral Euler, DDPM, LCM"
+        )
+    levels = [step.t for step in steps[start:]]
+    course = [level.alpha * x_0 + level.sigma * w for level, w in zip(levels, ws, strict=True)] + [x_0]
+    noises = []
+    for n, i in enumerate(range(start, len(steps))):
+        if steps[i].stochastic:
+            out = (yield course[n], i).to(x_0.dtype)
+            noises.append(steps[i].noise(course[n], course[n + 1], out))
+    return _trajectory(course[0], torch.stack(noises), course[1:], calls=1)
+
+
+def _trajectory(x_T: Tensor, noises: Tensor | None, course: list[Tensor], calls: int) -> Trajectory:
+    none = torch.zeros(len(course), len(x_T), device=x_T.device)
+    counts = torch.full((len(course),), calls)
+    return Trajectory(x_T, noises, torch.stack(course), none, none.long() + calls, none > 0, counts)

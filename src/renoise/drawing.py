@@ -1,0 +1,252 @@
+"""Inversion → picture: the photograph again, or as another prompt would have it."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from renoise import algorithm, editing, images
+from renoise.algorithm import Program, Progress
+from renoise.inversion import Inversion
+from renoise.pipelines import calling
+from renoise.pipelines.driver import Run, drive
+from renoise.pipelines.finding import find
+from renoise.pipelines.schedulers import Reading
+from renoise.step import Step
+
+Picture = Any  # a PIL image, a tensor (3, H, W) or (B, 3, H, W) in [0, 1], or the path of a file
+AUTO = "auto"
+
+
+def reconstruct(
+    pipe: Any,
+    inversion: Inversion,
+    *,
+    num_inference_steps: int | None = None,
+    output_type: str = "pil",
+    progress: Progress | None = None,
+    **call: Any,
+) -> Any:
+    """The photographs again, from their noise: a list of PIL images, or a tensor (B, 3, H, W) in [0, 1] for output_type "pt".
+
+    `num_inference_steps` may differ from the inversion's for deterministic samplers. output_type "latent" gives x_0 as the loop
+    has it. ValueError if the pipeline is not the one that the inversion was made with, an argument it needs is missing, or what
+    it draws is not finite.
+    """
+    record = inversion.record
+
+    def program(steps: Sequence[Step], x_T: Tensor, noises: Tensor | None, start: int) -> Program[Tensor]:
+        return algorithm.generate(steps, x_T, noises, start)
+
+    run = _run(
+        pipe, inversion, program, record.prompt, record.negative_prompt, record.guidance_scale,
+        num_inference_steps=num_inference_steps, output_type=output_type, progress=progress, call=call,
+    )  # fmt: skip
+    return _pictures(run, len(inversion), output_type)
+
+
+def edit(
+    pipe: Any,
+    inversion: Inversion,
+    prompt: str | Sequence[str],
+    *,
+    negative_prompt: str | Sequence[str] | None = None,
+    guidance_scale: float | None = None,
+    pseudo_guidance: float | None = None,
+    keep: float = 0.0,
+    mask: Picture | None = None,
+    original: Picture | None = None,
+    num_inference_steps: int | None = None,
+    output_type: str = "pil",
+    progress: Progress | None = None,
+    **call: Any,
+) -> Any:
+    """The photographs as another prompt would have them: their noise, drawn again under `prompt` (one for all or one for each).
+
+    guidance_scale     None: the preset's for editing, or the inversion's; more follows the prompt further and keeps less
+    negative_prompt    None: the source prompt, as in the paper, wherever a second evaluation is made
+    pseudo_guidance    the same by a row of its own instead of the pipeline's guidance, for pipelines that do not guide (FLUX)
+    keep       in [0, 1]: how far what the prompts agree on stays on the source's course (editing.py); two evaluations a step
+    mask       white where the picture may change, or "auto": found where the prompts' predictions differ
+    original   the photographs: outside the mask their pixels are put back as they were
+    The rest as in `reconstruct`; ValueError names an argument that cannot be used.
+    """
+    record, preset = inversion.record, find(pipe)
+    if not 0 <= keep <= 1:
+        raise ValueError(f"keep must lie in [0, 1], got {keep}")
+    if original is not None and mask is None:
+        raise ValueError("original= puts back what lies outside a mask: give mask= too")
+    if guidance_scale is None:
+        guidance_scale = preset.edit_guidance_scale if preset else record.guidance_scale
+    if others := [name for name in record.call if name.startswith("prompt_") and name not in call]:
+        raise ValueError(f"the inversion was made with {', '.join(others)}: give the edited one too")
+    prompts = calling.spread(prompt, len(inversion), "prompt")
+    negatives = None if negative_prompt is None else calling.spread(negative_prompt, len(inversion), "negative_prompt")
+    merged = {**record.call, **call}
+    for note in calling.too_long(pipe, prompts + (negatives or []), merged):
+        warnings.warn(note, stacklevel=2)
+    options: dict[str, Any] = dict(num_inference_steps=num_inference_steps, progress=progress, call=call)
+    if (keep > 0 or mask is not None) and num_inference_steps not in (None, record.num_inference_steps):
+        raise ValueError("keep and mask follow the inversion's own course: leave num_inference_steps out")
+    guides = calling.guides(pipe, guidance_scale, merged)
+    rows = keep > 0 or pseudo_guidance is not None
+    if pseudo_guidance is None:
+        pseudo_guidance = guidance_scale if guides and guidance_scale else 1.0
+    two = calling.doubled(record.prompt if negatives is None else negatives, prompts, record.call, call) if rows else {}
+    course = None
+    if keep > 0 or mask is not None:
+        course = (inversion.course if inversion.course is not None else _course(pipe, inversion, call)).to(
+            pipe._execution_device
+        )
+    allowed = _allowed(pipe, inversion, prompts, mask, course, call)
+
+    def program(steps: Sequence[Step], x_T: Tensor, noises: Tensor | None, start: int) -> Program[Tensor]:
+        more: dict[str, Any] = {"course": course}
+        if allowed is not None:
+            more["mask"] = editing.at_latents(allowed, x_T, record.height / record.width)
+        if rows:
+            more |= {"rows": True, "guidance": pseudo_guidance, "keep": keep}
+        return editing.redraw(steps, x_T, noises, start, **more)
+
+    if rows:
+        # the two prompts are rows of the pipeline's batch, which guides as it did while inverting
+        own = record.guidance_scale if guides else guidance_scale
+        negative = record.negative_prompt and record.negative_prompt * 2
+        options["call"] = {**call, **two["call"]}
+        run = _run(pipe, inversion, program, two["prompts"], negative, own, rows=2,
+                   output_type=output_type, **options)  # fmt: skip
+    else:
+        negative = negatives if negatives is not None else (record.prompt if guides else None)
+        run = _run(pipe, inversion, program, prompts, negative, guidance_scale, output_type=output_type, **options)
+    return _pictures(run, len(inversion), output_type, _outside(inversion, allowed, original))
+
+
+def _run(
+    pipe: Any,
+    inversion: Inversion,
+    program_of: Callable[[Sequence[Step], Tensor, Tensor | None, int], Program[Any]],
+    prompts: list[str],
+    negatives: list[str] | None,
+    guidance_scale: float | None,
+    *,
+    num_inference_steps: int | None = None,
+    output_type: str = "latent",
+    progress: Progress | None = None,
+    call: dict[str, Any],
+    rows: int = 1,
+) -> Run[Any]:
+    """Run a program over an inversion's latents under these prompts; with `rows` 2 the network sees twice as many latents."""
+    record = inversion.record
+    calling.check_model(pipe, record)
+    if missing := [name for name in record.needs if name not in call]:
+        raise ValueError(f"the inversion was made with {', '.join(missing)}: give it again")
+    calling.refuse(pipe, call)
+    call = {**calling.restored(record.call), **call}
+    count = calling.step_count(pipe, num_inference_steps or record.num_inference_steps, None)
+    x_T = inversion.latents.to(pipe._execution_device)
+    noises = None if inversion.noises is None else inversion.noises.to(x_T.device)
+    eta = calling.noisiness(pipe, call)
+
+    def program(reading: Reading) -> Program[Any]:
+        steps = calling.steps(reading, eta)
+        start = first_step(len(steps), record.strength)
+        record.check(reading.schedule, start, repr(calling.sampler(reading, eta)), reading.prediction.name)
+        return algorithm.watched(program_of(steps, x_T, noises, start), len(steps) - start, progress)
+
+    arguments = calling.arguments(pipe, prompts, negatives, guidance_scale, record.height, record.width, count, call)
+    wanted = "pt" if output_type == "pil" else output_type
+    shape = (rows * len(x_T), *x_T.shape[1:])
+    return drive(pipe, program, shape, {**arguments, "output_type": wanted})
+
+
+def _pictures(run: Run[Any], count: int, output_type: str, outside: Callable[[Tensor], Tensor] | None = None) -> Any:
+    """The last `count` of what was drawn, as asked for."""
+    if not run.result.isfinite().all():
+        raise ValueError(
+            "the network gave numbers that are not finite: load the pipeline in another dtype, fp32 or bf16"
+        )
+    if output_type == "latent":
+        return run.result[-count:]
+    if hidden := sum((getattr(run.output, "nsfw_content_detected", None) or ())[-count:]):
+        warnings.warn(f"the pipeline's safety checker has blacked out {hidden} of {count} pictures", stacklevel=3)
+    pictures = run.output.images[-count:]
+    pictures = outside(pictures) if outside and output_type in ("pil", "pt") else pictures
+    return images.to_images(pictures) if output_type == "pil" else pictures
+
+
+def _course(pipe: Any, inversion: Inversion, call: dict[str, Any]) -> Tensor:
+    """The latents after each step of the reconstruction."""
+    record, passed = inversion.record, list[Tensor]()
+
+    def program(steps: Sequence[Step], x_T: Tensor, noises: Tensor | None, start: int) -> Program[Tensor]:
+        return (yield from _noted(algorithm.generate(steps, x_T, noises, start), passed))
+
+    _run(pipe, inversion, program, record.prompt, record.negative_prompt, record.guidance_scale, call=call)
+    return torch.stack(passed[1:])
+
+
+def _noted(program: Program[Tensor], passed: list[Tensor]) -> Program[Tensor]:
+    """The program, with the latents it asks about and its result put on a list."""
+    question = next(program)
+    try:
+        while True:
+            passed.append(question[0])
+            question = program.send((yield question))
+    except StopIteration as end:
+        passed.append(end.value)
+        return end.value
+
+
+def _allowed(
+    pipe: Any,
+    inversion: Inversion,
+    prompts: list[str],
+    mask: Picture | None,
+    course: Tensor | None,
+    call: dict[str, Any],
+) -> Tensor | None:
+    """Where the pictures may change: (1 or B, 1, H, W) in [0, 1], or None for everywhere."""
+    record = inversion.record
+    if mask is None or course is None:
+        return None
+    if not isinstance(mask, str) or mask != AUTO:
+        found = images.batch(mask, record.height, record.width).mean(1, keepdim=True)
+        if len(found) not in (1, len(inversion)):
+            raise ValueError(f"mask: {len(found)} masks for {len(inversion)} images; give one for all or one for each")
+        return found
+    two = calling.doubled(record.prompt, prompts, record.call, call)
+    aspect = record.height / record.width
+
+    def program(steps: Sequence[Step], x_T: Tensor, noises: Tensor | None, start: int) -> Program[Tensor]:
+        return (yield from editing.difference(steps, x_T, course, start, aspect))
+
+    negative = record.negative_prompt and record.negative_prompt * 2
+    arguments = {**call, **two["call"]}
+    run = _run(pipe, inversion, program, two["prompts"], negative, record.guidance_scale, call=arguments, rows=2)
+    return editing.mask_of(run.result)
+
+
+def _outside(
+    inversion: Inversion, allowed: Tensor | None, original: Picture | None
+) -> Callable[[Tensor], Tensor] | None:
+    """What puts the original's pixels back where the mask forbids a change."""
+    if allowed is None or original is None:
+        return None
+    size = (inversion.record.height, inversion.record.width)
+    kept = images.batch(original, *size)
+    if len(kept) != len(inversion):
+        raise ValueError(f"original: {len(kept)} pictures for {len(inversion)} images")
+    at_pixels = torch.nn.functional.interpolate(allowed.float(), size, mode="bilinear", align_corners=False)
+
+    def put_back(pictures: Tensor) -> Tensor:
+        m, photograph = at_pixels.to(pictures), kept.to(pictures)
+        return m * pictures + (1 - m) * photograph
+
+    return put_back
+
+
+def first_step(steps: int, strength: float) -> int:
+    """The number of the first step that is taken."""
+    return steps - max(1, round(steps * strength))

@@ -1,0 +1,95 @@
+"""Editing: draw an inversion under another prompt, and keep what the prompt does not change.
+
+The network can be asked about one latent x under both prompts, as two rows of one batch, o(x, source) and o(x, target). On the
+source's own course (x_T, …, x_0), which the inversion knows, its output o* is known too: it is what makes each step arrive.
+
+    out = o* + (1 − keep) [o(x, source) − o*] + guidance [o(x, target) − o(x, source)]
+
+keep = 0 is guidance with the source prompt as the negative one, the paper's way (arXiv 2403.14602), here also on pipelines that
+cannot guide: the pseudo-guidance of TurboEdit (arXiv 2408.00735). keep = 1 leaves the source's course only where the prompts
+disagree: what the source's branch lacks is always made up for, as in PnP Inversion (arXiv 2310.01506).
+
+A mask m (1 where the picture may change) puts the rest back on the source's course after every step, x ← m x + (1 − m) x*, as in
+Blended Diffusion (arXiv 2111.14818). It can be found where the prompts' predictions differ, as in DiffEdit (arXiv 2210.11427).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate
+
+from renoise import regularize
+from renoise.algorithm import Program
+from renoise.step import Step
+
+# The prompts' predictions are compared where sigma is at least this many times alpha: there the network goes by the prompt. With
+# less noise it sees the picture, and the predictions differ along edges and in textures instead of in what is named.
+NOISY = 3.0
+CONTRAST = 0.5  # a pixel may change where the predictions differ by this share of the greatest difference
+GREATEST = 0.95  # which quantile of the differences counts as the greatest
+
+
+def redraw(
+    steps: Sequence[Step],
+    x_T: Tensor,
+    noises: Tensor | None,
+    start: int,
+    *,
+    course: Tensor | None = None,
+    mask: Tensor | None = None,
+    rows: bool = False,
+    guidance: float = 1.0,
+    keep: float = 0.0,
+) -> Program[Tensor]:
+    """Denoise x_T (B, ...) from step number `start` on under the target prompt -> x_0, or with `rows` (2B, ...), source first.
+
+    `noises` are those of the stochastic steps from `start` on. `course` (n, B, ...) holds the source's latents after each step,
+    for `mask`, which broadcasts over latents, and `keep`. With `rows` the program asks about latents (2B, ...): the first half
+    under the source prompt.
+    """
+    x, source = x_T, x_T
+    for i in range(start, len(steps)):
+        step, z = steps[i], None
+        if noises is not None and steps[i].stochastic:
+            z = noises[i - start]
+        out = (yield (torch.cat([x, x]) if rows else x), i).to(x.dtype)
+        if rows:
+            plain, asked = out.chunk(2)
+            out = plain + guidance * (asked - plain)
+            if keep > 0 and course is not None:
+                out = out - keep * (plain - step.required(source, course[i - start], z))
+        x = step.denoise(x, out, z)
+        if course is not None:
+            source = course[i - start]
+            x = x if mask is None else mask * x + (1 - mask) * source
+    return torch.cat([source if course is not None else x, x]) if rows else x
+
+
+def difference(steps: Sequence[Step], x_T: Tensor, course: Tensor, start: int, aspect: float) -> Program[Tensor]:
+    """Where the prompts disagree along the source's course: maps (B, 1, H, W) in [0, 1]. Asks about rows, as `redraw` does."""
+    total: Tensor | None = None
+    for i in [i for i in range(start, len(steps)) if steps[i].t.sigma >= NOISY * steps[i].t.alpha] or [start]:
+        x = course[i - start - 1] if i > start else x_T
+        plain, asked = (yield torch.cat([x, x]), i).float().chunk(2)
+        apart = regularize.maps(asked - plain, aspect).square().mean(1, keepdim=True).sqrt()
+        total = apart if total is None else total + apart
+    assert total is not None
+    total = avg_pool2d(total, 3, 1, 1, count_include_pad=False)
+    greatest = total.flatten(1).quantile(GREATEST, dim=1).reshape(-1, 1, 1, 1)
+    return (total / greatest.clamp_min(torch.finfo(total.dtype).tiny)).clamp_max(1)
+
+
+def mask_of(difference: Tensor) -> Tensor:
+    """The mask (B, 1, H, W) of a map of differences: 1 where they are great, its rim moved outwards by a pixel and soft."""
+    grown = torch.nn.functional.max_pool2d((difference >= CONTRAST).float(), 3, 1, 1)
+    return avg_pool2d(grown, 3, 1, 1, count_include_pad=False)
+
+
+def at_latents(mask: Tensor, like: Tensor, aspect: float) -> Tensor:
+    """A mask (1 or B, 1, H, W) in the layout of latents `like` (B, ...), over which it broadcasts."""
+    height, width = regularize.maps(like, aspect).shape[-2:]
+    mask = interpolate(mask.to(like.device, like.dtype), (height, width), mode="area")
+    if like.ndim == 3:
+        return mask.flatten(2).transpose(1, 2)
+    return mask[:, :, None] if like.ndim == 5 else mask

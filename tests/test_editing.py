@@ -1,0 +1,142 @@
+"""Edits that keep what the prompt does not change, on pipelines of every kind of latents and on orchard; and the baselines."""
+
+import PIL.Image
+import pytest
+import torch
+
+import renoise
+from renoise import ReNoise, editing, images
+from renoise.pipelines.latents import encode
+from tests.tiny import TINY, Tiny
+
+STEPS = 4
+LOOSE = ReNoise(iterations=1, tolerance=0.0)  # far from converged, on purpose
+KINDS = pytest.mark.parametrize("name", ["sd", "sdxl_turbo", "sd3", "flux", "qwen_image", "lcm_lora"])
+
+
+def inverted(name: str, contractive: bool = False, **options) -> tuple[Tiny, renoise.Inversion]:
+    tiny = TINY[name](contractive=contractive)
+    call = {**tiny.call, "num_inference_steps": STEPS, "measure": False, "settings": LOOSE, **options}
+    return tiny, renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, **call)
+
+
+def relative(a: torch.Tensor, b: torch.Tensor) -> float:
+    return ((a - b).norm() / b.norm()).item()
+
+
+@KINDS
+def test_what_the_prompts_agree_on_is_kept_however_poor_the_inversion(name):
+    tiny, found = inverted(name)
+    x_0 = encode(tiny.pipe, tiny.images())
+    drawn = renoise.edit(
+        tiny.pipe, found, tiny.prompts, guidance_scale=found.record.guidance_scale, output_type="latent"
+    )
+    kept = renoise.edit(
+        tiny.pipe, found, tiny.prompts, keep=1.0, guidance_scale=found.record.guidance_scale, output_type="latent"
+    )
+    assert relative(drawn, x_0) > 1e-3
+    assert relative(kept, x_0) < 1e-4
+
+
+@KINDS
+def test_pseudo_guidance_leads_away_from_the_source_prompt_on_pipelines_that_guide_or_not(name):
+    tiny, found = inverted(name)
+    own = {"guidance_scale": found.record.guidance_scale, "output_type": "latent"}
+    edits = [renoise.edit(tiny.pipe, found, "an elephant", pseudo_guidance=w, **own) for w in (0.0, 1.0, 2.0)]
+    assert relative(edits[0], renoise.reconstruct(tiny.pipe, found, output_type="latent")) < 1e-4
+    assert relative(edits[1], renoise.edit(tiny.pipe, found, "an elephant", **own)) < 1e-4
+    assert relative(edits[2], edits[0]) > relative(edits[1], edits[0])
+
+
+def test_pseudo_guidance_is_guidance_with_the_source_prompt_as_the_negative_one():
+    tiny, found = inverted("sd")
+    guided = renoise.edit(tiny.pipe, found, "an elephant", guidance_scale=3.0, output_type="latent")
+    rows = renoise.edit(tiny.pipe, found, "an elephant", pseudo_guidance=3.0, guidance_scale=1.0, output_type="latent")
+    assert relative(rows, guided) < 1e-5
+
+
+@KINDS
+def test_outside_the_mask_nothing_changes(name):
+    tiny, found = inverted(name)
+    height, width = found.record.height, found.record.width
+    mask = torch.zeros(1, 3, height, width)
+    mask[..., : width // 2] = 1
+    x_0 = encode(tiny.pipe, tiny.images())
+    edited = renoise.edit(tiny.pipe, found, "an elephant", mask=mask, output_type="latent")
+    allowed = editing.at_latents(mask[:, :1], x_0, height / width).expand_as(x_0) > 0
+    assert torch.allclose(edited[~allowed], x_0[~allowed], atol=1e-5)
+    assert relative(edited[allowed], x_0[allowed]) > 1e-3
+
+
+def test_an_inversion_from_a_file_finds_its_course_again(tmp_path):
+    tiny, found = inverted("sd3", contractive=True, settings=ReNoise(iterations=100, tolerance=1e-7))
+    loaded = renoise.Inversion.load(found.save(tmp_path / "x.safetensors"))
+    assert loaded.course is None
+    edits = [renoise.edit(tiny.pipe, f, "an elephant", keep=0.5, output_type="latent") for f in (found, loaded)]
+    assert relative(*edits) < 1e-3
+
+
+def test_the_originals_pixels_are_put_back():
+    tiny, found = inverted("sd")
+    mask = torch.zeros(1, 3, found.record.height, found.record.width)
+    mask[..., : found.record.height // 2, :] = 1
+    edited = renoise.edit(tiny.pipe, found, "an elephant", mask=mask, original=tiny.images(), output_type="pt")
+    kept = images.batch(tiny.images(), found.record.height, found.record.width)
+    outside = mask.expand_as(edited) == 0
+    assert torch.equal(edited[outside], kept[outside])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(keep=1.5), "keep"),
+        (dict(original=torch.zeros(2, 3, 64, 64)), "mask"),
+        (dict(keep=0.5, num_inference_steps=7), "num_inference_steps"),
+        (dict(mask=[PIL.Image.new("L", (64, 64))] * 3), "3 masks"),
+        (dict(mask="no such file.png"), "no such file"),
+    ],
+)
+def test_arguments_that_cannot_be_used_are_named(arguments, message):
+    tiny, found = inverted("sd")
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        renoise.edit(tiny.pipe, found, "an elephant", **arguments)
+
+
+def test_orchard_finds_which_fruit_is_meant(scenes):
+    pipe = renoise.load("orchard", device="cpu")
+    path, caption = next((p, c) for p, c in scenes if c.count(" a ") >= 3 and " and a " in c.split(" on a")[0])
+    first, rest = caption.removeprefix("a photo of ").split(" and a ", 1)
+    found = renoise.invert(pipe, path, caption, measure=False)
+    course = found.course
+    assert course is not None
+    maps = {}
+    for target in (
+        f"a photo of a green lime and a {rest}",
+        f"a photo of {first} and a green lime on{rest.split(' on')[-1]}",
+    ):
+        edited = renoise.edit(pipe, found, target, mask="auto", output_type="latent")
+        maps[target] = (edited - course[-1]).abs().mean((0, 1))
+    left, right = maps.values()
+    assert left[:, :14].sum() > 5 * left[:, 18:].sum()
+    assert right[:, 18:].sum() > 5 * right[:, :14].sum()
+
+
+def test_sdedit_noises_and_does_not_ask_the_network():
+    _, found = inverted("sdxl_turbo", method="sdedit", settings=None, strength=0.5)
+    assert found.evaluations == 0
+    assert found.record.settings == {"method": "sdedit"}
+
+
+@pytest.mark.parametrize(("name", "more"), [("sd", {"eta": 1.0}), ("sdxl_turbo", {}), ("lcm_lora", {})])
+def test_edit_friendly_inversion_asks_once_a_step_and_replays_its_noises(name, more):
+    tiny, found = inverted(name, method="edit-friendly", settings=None, **more)
+    assert found.noises is not None
+    assert found.evaluations == len(found.noises)
+    back = renoise.reconstruct(tiny.pipe, found, output_type="latent")
+    if len(found.noises) == STEPS:  # else the last step is the network's, as the paper says of few-step samplers
+        assert relative(back, encode(tiny.pipe, tiny.images())) < 1e-3
+
+
+def test_edit_friendly_inversion_needs_a_stochastic_sampler():
+    with pytest.raises(ValueError, match="stochastic"):
+        inverted("sd", method="edit-friendly", settings=None)
