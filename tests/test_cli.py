@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 import renoise
+from renoise import images
 from renoise.cli import console, main
 from renoise.cli.demo import edits
 from renoise.cli.options import InversionOptions
@@ -214,7 +215,7 @@ def test_options_reach_the_inversion(run: Run, models: Path, tiny: list[str]):
 
 
 def test_every_inversion_option_is_an_argument_or_a_setting():
-    every = InversionOptions(*range(1, 13))  # pyright: ignore[reportArgumentType]
+    every = InversionOptions(*range(1, 14))  # pyright: ignore[reportArgumentType]
     assert set(every.settings()) < set(ReNoise.__dataclass_fields__)
     assert len(every.given()) == len(InversionOptions.__dataclass_fields__)
 
@@ -411,3 +412,38 @@ def test_as_a_process(models: Path, tiny: list[str]):
     assert done.stderr == ""
     done = subprocess.run([*command, "--steps", "0"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+
+
+def test_an_edit_in_a_mask_keeps_the_rest_and_says_how_it_was_made(run: Run, tiny: list[str]):
+    mask = Image.new("L", (32, 32))
+    mask.paste(255, (0, 0, 32, 16))
+    mask.save("mask.png")
+    how = ["--mask", "mask.png", "--keep", "0.5", "--guidance", "2", "--keep-outside", "--strip", "strip.png"]
+    assert run("edit", "apple.png", "--prompt", PROMPT, "--to", "a lemon", *how, *tiny, "-o", "edit.png")[0] == 0
+    before, after = images.open_image("apple.png"), Image.open("edit.png")
+    kept = images.fit(before, 32, 32).crop((0, 17, 32, 32))
+    assert after.crop((0, 17, 32, 32)).tobytes() == kept.tobytes()
+    made = json.loads(after.text["renoise"])  # type: ignore[attr-defined]
+    assert (made["mask"], made["keep"], made["guidance_scale"]) == ("mask.png", 0.5, 2.0)
+    assert Image.open("strip.png").width > 2 * 256
+
+
+def test_keep_outside_needs_the_photograph(run: Run, inverted: str):
+    _fails(run("edit", inverted, "--to", "a lemon", "--keep-outside"), "--keep-outside", "photograph")
+
+
+def test_a_sweep_is_a_grid_over_two_settings(run: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch):
+    inversions = []
+    invert = renoise.invert
+    monkeypatch.setattr(renoise, "invert", lambda *a, **k: inversions.append(k["strength"]) or invert(*a, **k))
+    axes = ["--rows", "guidance=1,2", "--columns", "strength=0.5,0.7,1"]
+    assert run("sweep", "apple.png", "--prompt", PROMPT, "--to", "a lemon", *axes, *tiny)[0] == 0
+    assert inversions == [0.5, 0.7, 1.0]
+    width, height = Image.open("apple-sweep.png").size
+    assert width > 3 * 256
+    assert 2 * 256 < height < 3 * 300
+
+
+@pytest.mark.parametrize("axis", ["guidance", "guidance=", "guidance=1,x", "colour=1", "strength=1"])
+def test_a_sweep_over_nonsense_is_refused(run: Run, axis: str):
+    _fails(run("sweep", "apple.png", "--to", "a lemon", "--rows", axis), axis.split("=")[0])

@@ -17,7 +17,7 @@ from renoise.pipelines.schedulers import Reading
 from renoise.step import Step
 
 Picture = Any  # a PIL image, a tensor (3, H, W) or (B, 3, H, W) in [0, 1], or the path of a file
-AUTO = "auto"
+AUTO, EVERYWHERE = "auto", "none"
 
 
 def reconstruct(
@@ -69,13 +69,17 @@ def edit(
     negative_prompt    None: the source prompt, as in the paper, wherever a second evaluation is made
     pseudo_guidance    the same by a row of its own instead of the pipeline's guidance, for pipelines that do not guide (FLUX)
     keep       in [0, 1]: how far what the prompts agree on stays on the source's course (editing.py); two evaluations a step
-    mask       white where the picture may change, or "auto": found where the prompts' predictions differ
+    mask       white where the picture may change; "auto": found where the prompts' predictions differ; "none": everywhere;
+               None: the preset's choice
     original   the photographs: outside the mask their pixels are put back as they were
     The rest as in `reconstruct`; ValueError names an argument that cannot be used.
     """
     record, preset = inversion.record, find(pipe)
     if not 0 <= keep <= 1:
         raise ValueError(f"keep must lie in [0, 1], got {keep}")
+    if mask is None:
+        mask = preset.edit_mask if preset and num_inference_steps is None else EVERYWHERE
+    mask = None if isinstance(mask, str) and mask == EVERYWHERE else mask
     if original is not None and mask is None:
         raise ValueError("original= puts back what lies outside a mask: give mask= too")
     if guidance_scale is None:

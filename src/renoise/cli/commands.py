@@ -10,17 +10,22 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter
 
 from renoise.cli import console, tasks
+from renoise.cli import sweep as grid
 from renoise.cli.options import (
     DEFAULT_MODEL,
     INVERSION,
     MODEL,
     Guidance,
     InversionOptions,
+    Keep,
+    KeepOutside,
+    Mask,
     ModelOptions,
     Negative,
     Output,
     OutputFormat,
     Prompt,
+    Strip,
     Targets,
 )
 
@@ -94,13 +99,22 @@ def edit(
     output: Output = None,
     guidance: Guidance = None,
     negative_prompt: Negative = None,
+    keep: Keep = None,
+    mask: Mask = None,
+    keep_outside: KeepOutside = False,
+    strip: Strip = None,
     format: OutputFormat = "human",
     model: ModelOptions = MODEL,
     options: InversionOptions = INVERSION,
 ) -> None:
     """Draw a photograph, or an inversion of one, with another prompt. Several --to share one inversion."""
     with console.reporting(format) as report:
+        image = None
+        if strip:
+            tasks.check_picture(strip, source)
         if source.suffix.lower() == ".safetensors":
+            if keep_outside:
+                raise ValueError(f"--keep-outside needs the photograph's pixels: edit it instead of {source}")
             found = tasks.inversion(source, without={"prompt": prompt, **options.given()})
             paths = tasks.outputs(output, source, *tasks.edit_endings(len(to)))
             pipe = tasks.load(tasks.same_model(model, source, found), report)
@@ -111,9 +125,40 @@ def edit(
             found = tasks.invert(pipe, image, prompt or "", options)
         report.describe(found)
         report.data["to"] = to
+        how = tasks.EditOptions(guidance, negative_prompt, keep, mask, image if keep_outside else None)
+        tiles = [("source\n" + found.prompt[0], tasks.source_picture(pipe, found, image))] if strip else []
         for target, path in zip(to, paths, strict=True):
-            tasks.edit(pipe, found, target, path, guidance_scale=guidance, negative_prompt=negative_prompt)
+            tiles.append((f"edit\n{target}", tasks.edit(pipe, found, target, path, how)))
             report.wrote(path)
+        if strip:
+            report.wrote(tasks.write_strip(tiles, strip))
+
+
+@app.command
+def sweep(
+    photo: Path,
+    /,
+    *,
+    to: Annotated[str, Parameter(name="--to", help="what to make of it")],
+    prompt: Prompt = "",
+    rows: Annotated[str, Parameter(help="a setting and its values, one for each row of the grid")] = "guidance=1,1.5,2",
+    columns: Annotated[str, Parameter(help="another, for the columns")] = "strength=0.5,0.75,1",
+    output: Output = None,
+    mask: Mask = None,
+    format: OutputFormat = "human",
+    model: ModelOptions = MODEL,
+    options: InversionOptions = INVERSION,
+) -> None:
+    """Draw a grid of edits of one photograph over two settings: guidance, keep, or a numeric option of the inversion."""
+    with console.reporting(format) as report:
+        image = tasks.photograph(photo)
+        (path,) = tasks.outputs(output, photo, "-sweep.png")
+        axes = [grid.axis("--rows", rows), grid.axis("--columns", columns)]
+        if axes[0][0] == axes[1][0]:
+            raise ValueError(f"--rows and --columns both vary {axes[0][0]}: name two settings")
+        pipe = tasks.load(model, report)
+        grid.draw(pipe, image, prompt, to, axes, options, mask, path)
+        report.wrote(path)
 
 
 @app.command

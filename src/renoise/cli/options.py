@@ -50,7 +50,9 @@ class InversionOptions:
     lambda_kl: Annotated[float | None, Parameter(help="edit loss: normal noise", validator=_NOT_NEGATIVE)] = None
     correction: Annotated[float | None, Parameter(help="noise correction: 0 … inf", validator=_NOT_NEGATIVE)] = None
     anderson: Annotated[bool | None, Parameter(help="Anderson acceleration")] = None
-    first_guess: Annotated[Literal["latent", "epsilon", "posterior"] | None, Parameter(help="where the iteration begins")] = None
+    first_guess: Annotated[
+        Literal["latent", "epsilon", "posterior"] | None, Parameter(help="where the iteration begins")
+    ] = None
 
     method: Annotated[Literal["renoise", "sdedit", "edit-friendly"] | None, Parameter(help="how it is inverted")] = None
 
@@ -63,7 +65,14 @@ class InversionOptions:
         return {name: value for name, value in self.given().items() if name not in _ARGUMENTS}
 
 
-_ARGUMENTS = ("steps", "strength", "seed", "width", "height", "method")  # of renoise.invert; the others are fields of ReNoise
+_ARGUMENTS = (
+    "steps",
+    "strength",
+    "seed",
+    "width",
+    "height",
+    "method",
+)  # of renoise.invert; the others are fields of ReNoise
 MODEL, INVERSION = ModelOptions(), InversionOptions()  # nothing given
 
 Output = Annotated[
@@ -76,8 +85,9 @@ Negative = Annotated[str | None, Parameter(help="what the picture does not show"
 Keep = Annotated[
     float | None, Parameter(help="0 … 1: how far the source's own course is followed", validator=Number(gte=0, lte=1))
 ]
-Mask = Annotated[str | None, Parameter(help="picture, white where it may change; auto: found; none: everywhere")]
+Mask = Annotated[str | None, Parameter(help="picture, white where it may change; auto (found), none")]
 KeepOutside = Annotated[bool, Parameter(help="put the photograph's own pixels back outside the mask", negative="")]
+Strip = Annotated[Path | None, Parameter(help="also write source and edits side by side, labelled, to this picture")]
 Targets = Annotated[
     list[str], Parameter(name="--to", help="what to make of it; repeat it for more pictures", negative="")
 ]

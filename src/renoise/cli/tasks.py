@@ -146,15 +146,61 @@ def reconstruct(pipe: Any, found: "Inversion", path: Path) -> "Image":
     return picture
 
 
-def edit(pipe: Any, found: "Inversion", target: str, path: Path, **call: Any) -> "Image":
-    """The picture drawn with another prompt, written to `path`."""
+@dataclasses.dataclass(frozen=True)
+class EditOptions:
+    """How an edit is drawn: arguments of `renoise.edit`, None where the library decides."""
+
+    guidance_scale: float | None = None
+    negative_prompt: str | None = None
+    keep: float | None = None
+    mask: str | None = None
+    original: "Image | None" = None
+
+    def given(self) -> dict[str, Any]:
+        """Those that were given."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def edit(
+    pipe: Any,
+    found: "Inversion",
+    target: str,
+    path: Path | None,
+    how: EditOptions = EditOptions(),
+) -> "Image":
+    """The picture drawn with another prompt, written to `path` if there is one."""
     import renoise
 
     with console.progress("editing") as progress:
-        picture = renoise.edit(pipe, found, target, progress=progress, **call)[0]
-    given = {name: value for name, value in call.items() if value is not None}
-    _save(picture, path, found, prompt=target, source_prompt=found.prompt[0], **given)
+        picture = renoise.edit(pipe, found, target, progress=progress, **how.given())[0]
+    if path:
+        made = {name: value for name, value in how.given().items() if name != "original"}
+        _save(picture, path, found, prompt=target, source_prompt=found.prompt[0], **made)
     return picture
+
+
+def source_picture(pipe: Any, found: "Inversion", image: "Image | None") -> "Image":
+    """The photograph as the model sees it, or, where there is only its inversion, the reconstruction."""
+    import renoise
+    from renoise import images
+
+    if image is None:
+        return renoise.reconstruct(pipe, found)[0]
+    return images.fit(image, found.record.width, found.record.height)
+
+
+def write_strip(tiles: list[tuple[str, "Image"]], path: Path, columns: int | None = None) -> Path:
+    """Labelled pictures side by side, in one picture."""
+    from renoise import images
+    from renoise.strip import strip
+
+    return images.save(strip(tiles, columns=columns), path)
+
+
+def check_picture(path: Path, source: Path) -> None:
+    """ValueError unless a picture can be written there."""
+    _check_output(path, source, ".png")
 
 
 def _save(picture: "Image", path: Path, found: "Inversion", **made: Any) -> None:

@@ -20,6 +20,7 @@ class Preset:
     steps                num_inference_steps, to invert and to generate
     guidance_scale       while inverting and reconstructing; 1.0 or less: the prompt alone, one evaluation a call
     edit_guidance_scale  while editing; above 1.0 the source prompt is the negative prompt
+    edit_mask            "auto": an edit finds out where the picture may change; "none": everywhere
     settings             the ReNoise settings
     scheduler            (class in diffusers, what to change in its configuration); None: the model's own
     lora                 Hub id of an adapter, loaded under the preset's name; `lora_file` where its repository has several
@@ -38,6 +39,7 @@ class Preset:
     about: str
     guidance_scale: float = 1.0
     edit_guidance_scale: float = 1.0
+    edit_mask: str = "none"
     revision: str | None = None
     scheduler: tuple[str, dict[str, Any]] | None = None
     lora: str | None = None
@@ -90,6 +92,7 @@ _ALL = [
         size=128,
         steps=10,
         edit_guidance_scale=1.5,
+        edit_mask="auto",
         settings=_ORCHARD,
         source="10 steps: benchmarks/reconstruction.py; edit guidance 1.5: benchmarks/edit_guidance.py",
         license="Apache-2.0",

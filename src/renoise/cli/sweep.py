@@ -1,0 +1,61 @@
+"""A grid of edits over two settings."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from renoise.cli import tasks
+from renoise.cli.options import InversionOptions
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from renoise.inversion import Inversion
+
+_OF_EDITS = {"guidance": "guidance_scale", "keep": "keep"}
+_OF_INVERSIONS = ("strength", "steps", "iterations", "tolerance", "lambda_pair", "lambda_kl", "correction")
+
+
+def axis(option: str, text: str) -> tuple[str, list[float]]:
+    """A setting and its values: "guidance=1,1.5,2"."""
+    name, _, values = text.partition("=")
+    name = name.strip().replace("-", "_")
+    if name not in (known := (*_OF_EDITS, *_OF_INVERSIONS)):
+        raise ValueError(f"{option} {text}: no setting {name!r}, there are {', '.join(known)}")
+    try:
+        numbers = [float(value) for value in values.split(",")]
+    except ValueError:
+        raise ValueError(f"{option} {text}: write numbers after the =, such as {name}=1,1.5,2") from None
+    return name, numbers
+
+
+def draw(
+    pipe: Any,
+    image: "Image",
+    prompt: str,
+    target: str,
+    axes: list[tuple[str, list[float]]],
+    options: InversionOptions,
+    mask: str | None,
+    path: Path,
+) -> None:
+    """Draw the edit at every pair of values; a photograph is inverted once for each setting of the inversion."""
+    (row, rows), (column, columns) = axes
+    found: dict[tuple, Inversion] = {}
+    tiles = []
+    for a in rows:
+        for b in columns:
+            values = {row: a, column: b}
+            inverting: dict[str, Any] = {n: _whole_number(n, v) for n, v in values.items() if n in _OF_INVERSIONS}
+            key = tuple(inverting.items())
+            if key not in found:
+                found[key] = tasks.invert(pipe, image, prompt, dataclasses.replace(options, **inverting))
+            drawing: dict[str, Any] = {_OF_EDITS[n]: v for n, v in values.items() if n in _OF_EDITS}
+            how = dataclasses.replace(tasks.EditOptions(mask=mask), **drawing)
+            picture = tasks.edit(pipe, found[key], target, None, how)
+            tiles.append((f"{row} {a:g}\n{column} {b:g}", picture))
+    tasks.write_strip(tiles, path, columns=len(columns))
+
+
+def _whole_number(name: str, value: float) -> float | int:
+    return int(value) if name in ("steps", "iterations") else value
