@@ -3,6 +3,7 @@
 import copy
 import gc
 import hashlib
+import math
 import threading
 import weakref
 
@@ -320,11 +321,12 @@ def test_half_precision_networks_keep_float32_latents():
 
 
 @pytest.mark.parametrize("name", ["sdxl_turbo", "sd_turbo", "lcm_lora", "lcm_lora_sdxl", "tcd_sdxl"])
-def test_noises_of_stochastic_samplers_are_stored_seeded_and_used_again(name):
+@pytest.mark.parametrize("way", [{}, dict(first_guess="posterior"), dict(first_guess="posterior", correction=math.inf)])
+def test_noises_of_stochastic_samplers_are_stored_seeded_and_used_again(name, way):
     tiny = build(name, contractive=True)
     size, call = split(tiny)
     options = dict(
-        settings=ReNoise(iterations=5, tolerance=0), num_inference_steps=STEPS, measure=False, **size, **call
+        settings=ReNoise(iterations=5, tolerance=0, **way), num_inference_steps=STEPS, measure=False, **size, **call
     )
     first, again, other = (renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, seed=s, **options) for s in (1, 1, 2))
     assert first.noises is not None

@@ -8,6 +8,7 @@
 No state is kept on the pipeline. Arguments not named here go to the pipeline's `__call__` as they are.
 """
 
+import math
 import time
 import warnings
 from collections.abc import Sequence
@@ -150,7 +151,7 @@ def invert(
         strength=strength,
         num_inference_steps=count,
         guidance_scale=guidance_scale,
-        settings=asdict(made["settings"]) if method == "renoise" else {"method": method},
+        settings=_plain(made["settings"]) if method == "renoise" else {"method": method},
         versions={name: version(name) for name in ("renoise", "diffusers", "transformers", "torch")},
         call=plain,
         needs=needs,
@@ -179,3 +180,8 @@ def _decoded(pipe: Any, x_0: Tensor, arguments: dict[str, Any]) -> Tensor:
         return drive(pipe, lambda _: program(0), tuple(x_0.shape), arguments).output.images
     except UnboundLocalError:  # LCM pipelines decode what their last step returned: there must be one
         return drive(pipe, lambda _: program(1), tuple(x_0.shape), arguments).output.images
+
+
+def _plain(settings: ReNoise) -> dict[str, Any]:
+    """Settings as a file can hold them: JSON knows no infinity."""
+    return {name: "inf" if value == math.inf else value for name, value in asdict(settings).items()}

@@ -70,8 +70,9 @@ class ReNoise:
     def for_pipeline(cls, pipe: Any, num_inference_steps: int | None = None) -> "ReNoise":
         """Settings for a loaded diffusers pipeline that nobody has tuned; `source` says what was chosen and why.
 
-        Every kind of model iterates until it has converged; few long steps get more iterations, and stochastic samplers a tender
-        correction of their noise. `num_inference_steps` is what will be run; None: the pipeline's own default.
+        Every kind of model iterates until it has converged; few long steps get more iterations. Stochastic samplers get their
+        noises from the posterior, which then close their steps without iterating. `num_inference_steps` is what will be run;
+        None: the pipeline's own default.
         """
         if not hasattr(pipe, "scheduler"):
             raise ValueError(
@@ -93,8 +94,8 @@ class ReNoise:
         return replace(
             ADAPTIVE,
             iterations=ADAPTIVE.iterations if steps <= FEW_STEPS else 10,
-            first_guess="latent" if stochastic else "epsilon",  # fresh noise takes x_s off the last step's course
-            correction=0.14 if stochastic else 0.0,
+            first_guess="posterior" if stochastic else "epsilon",
+            correction=math.inf if stochastic else 0.0,
             source=f"rule for {kind}",
         )
 

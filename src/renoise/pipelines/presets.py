@@ -5,6 +5,7 @@ the strengths of the edit losses, and for SDXL Turbo the length of the noise cor
 0.14 √numel. Models that nobody has published settings for get those of `ReNoise.for_pipeline`, and say so.
 """
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -71,7 +72,7 @@ _LCM_LORA = ReNoise(
     lambda_pair=20.0, lambda_kl=0.075, source=f"{_TABLE_3}, LCM-LoRA",
 )  # fmt: skip
 _ADAPTIVE = replace(ADAPTIVE, source=_UNPUBLISHED)
-_FEW_STOCHASTIC = replace(_ADAPTIVE, first_guess="latent", correction=0.14)
+_FEW_STOCHASTIC = replace(_ADAPTIVE, first_guess="posterior", correction=math.inf)
 _ORCHARD = replace(ADAPTIVE, source="measured by benchmarks/reconstruction.py")
 
 # what model cards of distilled models say
