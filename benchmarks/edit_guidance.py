@@ -14,9 +14,9 @@ from pathlib import Path
 
 import renoise
 from benchmarks.tolerance import unused
-from training import classifier
-from training.common import psnr
-from training.data import NAMES, kind_of, parse, read_words
+from renoise.bench import classifier
+from renoise.bench.fruits import NAMES, kind_of, parse, read_words
+from renoise.metrics import psnr
 
 
 def main() -> None:
@@ -44,10 +44,10 @@ def main() -> None:
     print("| guidance | changed | named | kept, median | network calls |\n|---|---|---|---|---|")
     for guidance in options.guidance:
         edited = renoise.edit(pipe, found, wishes, guidance_scale=guidance, output_type="pt")
-        said = judge.name(edited * 2 - 1)
+        said = judge.name(edited)
         changed = [ground == asked for (_, ground), asked in zip(said, grounds, strict=True)]
         named = judged(judge, edited, [(fruits, ground) for (fruits, _), ground in zip(names, grounds, strict=True)])
-        kept = psnr(edited * 2 - 1, pictures * 2 - 1, fruit).tolist()
+        kept = psnr(edited, pictures, fruit).tolist()
         calls = len(found.residuals) * (2 if guidance > 1 else 1)
         shares = " | ".join(f"{statistics.mean(values):.2f}" for values in (changed, named))
         print(f"| {guidance:g} | {shares} | {statistics.median(kept):.2f} dB | {calls} |", flush=True)
@@ -55,7 +55,7 @@ def main() -> None:
 
 def judged(judge: classifier.Classifier, pictures, names: list[classifier.Naming]) -> list[bool]:
     """Whether the classifier names each picture (N, 3, H, W) in [0, 1] so."""
-    return [classifier.same(said, name) for said, name in zip(judge.name(pictures * 2 - 1), names, strict=True)]
+    return [classifier.same(said, name) for said, name in zip(judge.name(pictures), names, strict=True)]
 
 
 if __name__ == "__main__":

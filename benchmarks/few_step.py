@@ -2,6 +2,7 @@
 
     python -m benchmarks.few_step --data ../shared/data --model orchard-turbo          # ancestral Euler, 4 steps
     python -m benchmarks.few_step --data ../shared/data --model orchard-lcm --sampler DDIMScheduler
+    python -m benchmarks.few_step --data ../shared/data --model orchard-turbo --search # settings one by one, other scenes
 
 The 96 photographs' own captions, no guidance. The rows add one part of the method after the other, with the paper's settings for
 SDXL Turbo (its table 3). Then come this project's changes, from the bare nine renoising iterations again: noises drawn from the
@@ -26,6 +27,7 @@ import torch
 
 import renoise
 from benchmarks.photographs import ceiling_line, decode, load, publish, spread
+from benchmarks.tolerance import unused
 from renoise import PRESETS, ReNoise
 from renoise.metrics import psnr
 from renoise.pipelines.latents import encode
@@ -49,6 +51,27 @@ def rows(own: ReNoise) -> dict[str, ReNoise]:
         "+Anderson": replace(BARE, first_guess="posterior", correction=math.inf, anderson=True),
         "own settings": own,
     }
+
+
+def variants(own: ReNoise) -> dict[str, ReNoise]:
+    """The model's own settings with one of them changed."""
+    bare = replace(own, anderson=False, tolerance=0.0, iterations=9)
+    changed = {
+        "own settings": own,
+        "first guess latent": replace(own, first_guess="latent"),
+        "first guess epsilon": replace(own, first_guess="epsilon"),
+        "first guess posterior": replace(own, first_guess="posterior"),
+        "anderson off": replace(own, anderson=False),
+        "9 iterations": bare,
+        "9 iterations, averaged": replace(bare, weights_low=PAPER.weights_low, weights_high=PAPER.weights_high),
+        "9 iterations, last three averaged": replace(
+            bare, weights_low=PAPER.weights_high, weights_high=PAPER.weights_high
+        ),
+        "edit losses": replace(own, lambda_pair=PAPER.lambda_pair, lambda_kl=PAPER.lambda_kl),
+        **{f"tolerance {value:g}": replace(own, tolerance=value) for value in (0.0035, 0.01, 0.02, 0.03, 0.05)},
+        **{f"correction {value:g}": replace(own, correction=value) for value in (0.0, 0.14, math.inf)},
+    }
+    return {name: settings for name, settings in changed.items() if name == "own settings" or settings != own}
 
 
 def measure(
@@ -115,6 +138,7 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=96)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--output", type=Path, help="write the report here too, as .json and .md")
+    parser.add_argument("--search", action="store_true", help="vary the model's own settings, on 32 other scenes")
     options = parser.parse_args()
 
     warnings.simplefilter("ignore")  # plain inversion does not converge, and is here to show it
@@ -122,7 +146,7 @@ def main() -> None:
     if options.sampler:
         kind = getattr(diffusers, options.sampler)
         pipe.scheduler = kind.from_config(pipe.scheduler.config, timestep_spacing="trailing")
-    pictures, captions = load(options.data, options.photos, "")
+    pictures, captions = unused(options.data, 32) if options.search else load(options.data, options.photos, "")
     ceiling = psnr(decode(pipe, encode(pipe, pictures)), pictures).tolist()
     preset = PRESETS.get(options.model)
     own = preset.settings if preset and not options.sampler else ReNoise.for_pipeline(pipe, options.steps)
@@ -135,7 +159,7 @@ def main() -> None:
         "ceiling": spread(ceiling),
         "rows": {},
     }
-    for name, settings in rows(own).items():
+    for name, settings in (variants(own) if options.search else rows(own)).items():
         try:
             report["rows"][name] = measure(pipe, pictures, captions, settings, options.steps, options.batch)
         except ValueError as error:

@@ -18,8 +18,8 @@ import torch
 import renoise
 from benchmarks.reconstruction import fixed, measure
 from renoise import PRESETS
+from renoise.bench.fruits import read_scenes
 from renoise.pipelines.latents import encode
-from training.data import read_scenes
 
 STEPS = 10
 

@@ -33,7 +33,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "pipelines.finding": STANDARD,
 }
 HEAVY = {"diffusers", "transformers", "accelerate", "peft"}  # pipelines/ only
-TOP = {"cli"}  # nobody below imports it
+TOP = {"cli", "bench"}  # nobody below imports them
 
 
 def _name(path: Path) -> str:

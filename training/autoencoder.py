@@ -12,8 +12,10 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 
+from renoise.bench.fruits import SIZE, read_scenes
+
 from .common import Clock, Optimizer, arguments, begin, device, fit, psnr, to_tensor
-from .data import SIZE, load_scenes, read_scenes
+from .data import load_scenes
 
 SCALE, LATENT_CHANNELS = 4, 8  # pixels a latent pixel, and numbers in it
 # A decoder of nearest upsampling and convolutions learns very slowly to paint different pixels from one latent pixel: at 8

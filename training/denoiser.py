@@ -16,8 +16,10 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file
 from torch import nn
 
+from renoise.bench.fruits import read_words
+
 from .common import Clock, Optimizer, arguments, begin, fit
-from .data import Captioner, load_scenes, read_words
+from .data import Captioner, load_scenes
 from .text import encode, make_text_model, tokenizer_for
 
 WIDTH = 160  # of the text model

@@ -24,8 +24,10 @@ from peft import LoraConfig
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from renoise.bench.fruits import read_words
+
 from .common import Clock, Optimizer, arguments, begin, fit
-from .data import Captioner, read_words
+from .data import Captioner
 from .denoiser import Average, load_latents
 from .text import encode
 

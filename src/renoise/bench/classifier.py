@@ -1,0 +1,107 @@
+"""A small classifier that names the fruits and the background of a scene; trained on real photographs only.
+
+`training/classifier.py` trains it. It judges edits and generated pictures. Its encoder is that of orchard's autoencoder, which
+has learnt to see fruits from many more pictures.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import nn
+
+from renoise.bench.fruits import NAMES, Picker, compose, main_caption, read_photos
+from renoise.pipelines.loading import load as pipeline
+
+KINDS, WEIGHTS = (Path(__file__).parent / f"classifier.{ending}" for ending in ("json", "safetensors"))
+Naming = tuple[tuple[str, ...], str]
+
+
+def _conv(inner: int, outer: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inner, outer, 3, stride, 1, bias=False), nn.BatchNorm2d(outer))
+
+
+class Head(nn.Module):
+    """Names what 32 x 32 latents and the picture's corners show: a left slot, a right slot and a background.
+
+    Means of the left half, the right half and the whole feed two fruit slots. The right slot says "none" (its last
+    class) where there is one fruit, which the left slot then names. The background is flat and reaches the corners.
+    """
+
+    def __init__(self, channels: int, kinds: int, widths: tuple[int, int] = (64, 96)) -> None:
+        super().__init__()
+        a, b = widths
+        self.stem, self.stem_more = _conv(channels, a, 2), _conv(a, a)
+        self.down, self.down_more = _conv(a, b, 2), _conv(b, b)
+        self.drop = nn.Dropout(0.2)
+        self.left, self.right = nn.Linear(3 * b, kinds), nn.Linear(3 * b, kinds + 1)
+        self.ground = nn.Sequential(nn.Linear(12, 64), nn.ReLU(), nn.Linear(64, len(NAMES)))
+
+    def forward(self, z: torch.Tensor, corners: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        f = F.relu(self.stem(z))
+        f = F.relu(f + self.stem_more(f))
+        f = F.relu(self.down(f))
+        f = F.relu(f + self.down_more(f))
+        half = f.shape[-1] // 2
+        f = self.drop(torch.cat([f[..., :half].mean((2, 3)), f[..., half:].mean((2, 3)), f.mean((2, 3))], 1))
+        return self.left(f), self.right(f), self.ground(corners)
+
+
+class Classifier(nn.Module):
+    """An encoder, frozen, and a head."""
+
+    def __init__(self, encoder: nn.Module, head: Head, kinds: list[str]) -> None:
+        super().__init__()
+        self.encoder, self.head, self.kinds = encoder, head, kinds
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logits of the left slot, the right slot and the background; x in [-1, 1], (N, 3, 128, 128)."""
+        edges = slice(0, 6), slice(-6, None)
+        corners = torch.cat([x[:, :, v, h].mean((2, 3)) for v in edges for h in edges], 1)
+        return self.head(self.encoder(x), corners)
+
+    @torch.no_grad()
+    def name(self, images: np.ndarray | torch.Tensor) -> list[Naming]:
+        """Kinds from left to right and background of pictures, uint8 (N, 128, 128, 3) or floats (N, 3, 128, 128) in [0, 1]."""
+        if isinstance(images, np.ndarray):
+            images = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+        out: list[Naming] = []
+        for part in images.split(64):
+            x = part.to(self.head.left.weight.device, torch.float32) * 2 - 1
+            left, right, ground = (v.argmax(1).tolist() for v in self(x))
+            for a, b, c in zip(left, right, ground, strict=True):
+                fruits = (self.kinds[a],) if b == len(self.kinds) else (self.kinds[a], self.kinds[b])
+                out.append((fruits, NAMES[c]))
+        return out
+
+
+def load() -> Classifier:
+    """The trained classifier; its encoder is that of orchard's autoencoder."""
+    kinds = json.loads(KINDS.read_text(encoding="utf-8"))["kinds"]
+    encoder = pipeline("orchard", device="cpu", dtype="fp32").vae.encoder
+    state = {name: x.float() if x.is_floating_point() else x for name, x in load_file(WEIGHTS).items()}
+    head = Head(state["stem.0.weight"].shape[1], len(kinds))
+    head.load_state_dict(state)
+    return Classifier(encoder, head, kinds).eval()
+
+
+def same(a: Naming, b: Naming) -> bool:
+    """All named alike: the fruits whatever their order, and the background."""
+    return sorted(a[0]) == sorted(b[0]) and a[1] == b[1]
+
+
+def held_out(root: Path, name: str, count: int, seed: int = 7) -> tuple[np.ndarray, list[Naming], list[str]]:
+    """Scenes composed from held-out photographs as the data set composes them: pictures, true names, captions."""
+    photos, rng = read_photos(root, name), np.random.default_rng(seed)
+    pick, kinds = Picker(photos), photos.kinds
+    images, names, captions = [], [], []
+    for _ in range(count):
+        i, j = pick(rng), pick(rng) if rng.random() < 0.4 else None
+        ground = str(rng.choice(NAMES))
+        images.append(compose(photos, i, j, ground, rng))
+        names.append(((kinds[i],) if j is None else (kinds[i], kinds[j]), ground))
+        captions.append(main_caption(photos.phrases[i][0], None if j is None else photos.phrases[j][0], ground))
+    return np.stack(images), names, captions

@@ -1,0 +1,177 @@
+"""Runs edit tasks through every way to edit and reports success against preservation: JSON, Markdown, a page of pictures."""
+
+import base64
+import html
+import io
+import json
+import math
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from renoise import api, images
+from renoise.bench.tasks import Naming, Task, as_tensor, scores
+from renoise.bench.ways import Way
+from renoise.files import write
+from renoise.inversion import Inversion
+from renoise.pipelines.finding import network
+
+Namer = Callable[[Tensor], list[Naming]]
+MISSING = {
+    "LPIPS": "needs the weights of a torchvision network",
+    "CLIP similarity": "needs the weights of a CLIP model",
+    "structure distance (DINO)": "needs the weights of a DINO model; `structure` is 1 − SSIM of the luminance instead",
+}
+SHOWN = 3  # tasks of each kind on the page
+
+
+def run(
+    pipe: Any,
+    tasks: Sequence[Task],
+    ways: Iterable[Way],
+    *,
+    namer: Namer | None = None,
+    batch: int = 8,
+    progress: Callable[[str], None] = lambda line: None,
+) -> tuple[dict[str, Any], list[tuple[str, list[Any]]]]:
+    """Every way's figures, and its pictures of the tasks shown: (name, PIL images) for each strength."""
+    shown = [n for n in range(len(tasks)) if sum(t.edit == tasks[n].edit for t in tasks[:n]) < SHOWN]
+    rows, pages = [], []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # baselines do not converge, and are here to show it
+        for way in ways:
+            for strength, (pictures, calls, seconds) in _edited(pipe, way, tasks, batch).items():
+                names: Sequence[Naming | None] = namer(pictures) if namer else [None] * len(tasks)
+                each = [scores(*one) for one in zip(tasks, pictures, names, strict=True)]
+                row = {"way": way.name, "strength": strength, "calls": calls, "seconds": seconds}
+                rows.append({**row, "scores": _summary(tasks, each)})
+                pages.append((f"{way.name} {strength}".strip(), images.to_images(pictures[shown])))
+                progress(line(rows[-1]))
+    sources = [("source", [images.to_images(as_tensor(tasks[n].picture))[0] for n in shown])]
+    report = {"tasks": len(tasks), "batch": batch, "rows": rows, "not measured": MISSING}
+    return {**report, "shown": [tasks[n].target for n in shown]}, sources + pages
+
+
+def _edited(pipe: Any, way: Way, tasks: Sequence[Task], batch: int) -> dict[str, tuple[Tensor, float, float]]:
+    """Edited pictures (N, 3, H, W) in [0, 1], network evaluations and seconds per picture, for each strength of a way."""
+    more: dict[str, Any] = {} if way.eta is None else {"eta": way.eta}
+    parts = [tasks[n : n + batch] for n in range(0, len(tasks), batch)]
+    found: list[Inversion] = []
+    began = time.perf_counter()
+    for part in parts:
+        prompts = [task.source for task in part]
+        found.append(api.invert(pipe, [t.picture for t in part], prompts, measure=False, **way.invert, **more))
+    inverting = time.perf_counter() - began
+    made = {}
+    for strength, arguments in way.edits.items():
+        began, out, count = time.perf_counter(), [], _counting(pipe)
+        for part, inversion in zip(parts, found, strict=True):
+            out.append(api.edit(pipe, inversion, [t.target for t in part], output_type="pt", **arguments).cpu())
+        calls = count() + sum(inversion.evaluations * len(inversion) for inversion in found)
+        seconds = inverting + time.perf_counter() - began
+        made[strength] = torch.cat(out), calls / len(tasks), seconds / len(tasks)
+    return made
+
+
+def _counting(pipe: Any) -> Callable[[], int]:
+    """Count the rows that the network sees until the count is asked for."""
+    rows = [0]
+
+    def count(_: Any, args: tuple, kwargs: dict) -> None:
+        rows[0] += len(args[0] if args else kwargs["hidden_states" if "hidden_states" in kwargs else "sample"])
+
+    handle = network(pipe).register_forward_pre_hook(count, with_kwargs=True)
+
+    def end() -> int:
+        handle.remove()
+        return rows[0]
+
+    return end
+
+
+def _summary(tasks: Sequence[Task], each: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Of all edits and of each kind: the median of every figure, the mean of the worst twentieth, the mean of success."""
+    out = {}
+    for edit in ("all", *dict.fromkeys(task.edit for task in tasks)):
+        part = [score for task, score in zip(tasks, each, strict=True) if edit in ("all", task.edit)]
+        out[edit] = {}
+        for name in dict.fromkeys(name for score in part for name in score):
+            values = sorted(score[name] for score in part if name in score)
+            out[edit][name] = statistics.mean(values) if name == "success" else statistics.median(values)
+            if name != "success":
+                values = values[::-1] if name == "structure" else values
+                out[edit][f"{name}_worst"] = statistics.mean(values[: math.ceil(len(values) / 20)])
+    return out
+
+
+def line(row: dict[str, Any]) -> str:
+    """A row of the table."""
+    cells = []
+    for score in row["scores"].values():
+        success = f"{score['success']:.2f} · " if "success" in score else ""
+        exact = f" · {score['exact']:.1f}" if "exact" in score else ""
+        cells.append(f"{success}{score['kept']:.1f} ({score['kept_worst']:.1f}){exact}")
+    return f"| {row['way']} | {row['strength']} | {row['calls']:.0f} | {row['seconds']:.1f} | {' | '.join(cells)} |"
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report as Markdown."""
+    edits = list(report["rows"][0]["scores"])
+    return "\n".join(
+        [
+            f"`{report['model']}`, {report['tasks']} edits. Success · PSNR in dB of what must stay, median (worst 5 %) · "
+            "PSNR against the right answer, where it is known.",
+            "",
+            "| way | strength | calls | s | " + " | ".join(edits) + " |",
+            "|---|---|---|---|" + "---|" * len(edits),
+            *map(line, report["rows"]),
+            "",
+            *(f"Not measured: {name} ({why})." for name, why in report["not measured"].items()),
+        ]
+    )
+
+
+def publish(report: dict[str, Any], pages: list[tuple[str, list[Any]]], folder: Path) -> list[Path]:
+    """Write report.json, report.md and page.html into a folder."""
+    return [
+        write(folder / "report.json", (json.dumps(report, indent=1) + "\n").encode()),
+        write(folder / "report.md", (table(report) + "\n").encode()),
+        write(folder / "page.html", _page(report, pages).encode()),
+    ]
+
+
+def _page(report: dict[str, Any], pages: list[tuple[str, list[Any]]]) -> str:
+    """A page that needs no other file: a column for each task, a row for each way; pointing at a picture shows its source."""
+    sources = [_data(picture) for picture in pages[0][1]]
+    head = "".join(f"<th>{html.escape(target.removeprefix('a photo of '))}</th>" for target in report["shown"])
+    rows = [
+        f"<tr><th>{html.escape(name)}</th>"
+        + "".join(
+            f'<td><img src="{_data(picture)}"><img class="before" src="{source}"></td>'
+            for picture, source in zip(pictures, sources, strict=True)
+        )
+        + "</tr>"
+        for name, pictures in pages
+    ]
+    style = (
+        "body{font:14px system-ui;margin:24px}td{position:relative;padding:2px}img{width:128px;display:block}"
+        ".before{position:absolute;inset:2px;opacity:0;transition:opacity .15s}td:hover .before{opacity:1}"
+        "th{font-weight:500;text-align:left;max-width:128px;vertical-align:top}"
+    )
+    return (
+        f"<!doctype html><meta charset=utf-8><title>Edits with {html.escape(report['model'])}</title><style>{style}</style>"
+        f"<h1>Edits with {html.escape(report['model'])}</h1><p>Point at a picture to see its source.</p>"
+        f"<table><tr><th></th>{head}</tr>{''.join(rows)}</table>"
+    )
+
+
+def _data(picture: Any) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=85)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

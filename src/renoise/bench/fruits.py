@@ -1,0 +1,178 @@
+"""Photographs of fruits, and scenes composed from them, of which every pixel is known.
+
+The data folder is only read and always passed in as an argument. A *scene* is one or two cut-out fruits pasted on a coloured
+background, so its caption is known exactly: which fruits, in which order, on which colour; and so is what an edit may change.
+"""
+
+import io
+import json
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+SIZE = 128
+BACKGROUNDS: dict[str, tuple[int, int, int]] = {
+    "white": (255, 255, 255),
+    "gray": (150, 150, 150),
+    "black": (20, 20, 20),
+    "red": (200, 40, 40),
+    "orange": (240, 150, 50),
+    "yellow": (245, 220, 80),
+    "green": (70, 150, 70),
+    "blue": (60, 110, 200),
+    "purple": (125, 70, 160),
+    "pink": (240, 160, 190),
+    "brown": (120, 80, 50),
+    "beige": (225, 205, 170),
+}
+NAMES = list(BACKGROUNDS)
+PREFIX, SUFFIX = "a photo of ", " on a white background"
+
+
+@dataclass
+class Photos:
+    """Photographs with their object masks; `phrases[i][0]` is the plain noun phrase ("a red apple"), `[1]` the bare kind."""
+
+    images: np.ndarray  # uint8 (N, 128, 128, 3)
+    masks: np.ndarray  # uint8 (N, 128, 128), 0 or 1
+    phrases: list[list[str]]
+    captions: list[list[str]]
+    classes: np.ndarray  # int (N,): the folder a photograph is from
+
+    @property
+    def kinds(self) -> list[str]:
+        """The fruit's kind, the noun without article and colour: "apple", "sweet potato"."""
+        return [kind_of(p[1]) for p in self.phrases]
+
+
+def kind_of(phrase: str) -> str:
+    """The bare noun of a phrase without colour: "an apple" -> "apple"."""
+    return phrase.split(" ", 1)[1]
+
+
+def read_photos(root: Path, name: str) -> Photos:
+    """Read `128/{name}.npz`: JPEG or WebP images end to end, and bit-packed masks."""
+    z = np.load(root / "128" / f"{name}.npz")
+    data, off, mask, mask_off, cap = z["data"], z["off"], z["mask"], z["mask_off"], z["cap"]
+    count = len(off) - 1
+    images = np.empty((count, SIZE, SIZE, 3), np.uint8)
+    masks = np.empty((count, SIZE, SIZE), np.uint8)
+    for i in range(count):
+        images[i] = np.asarray(Image.open(io.BytesIO(data[off[i] : off[i + 1]].tobytes())).convert("RGB"))
+        packed = np.frombuffer(zlib.decompress(mask[mask_off[i] : mask_off[i + 1]].tobytes()), np.uint8)
+        masks[i] = np.unpackbits(packed).reshape(SIZE, SIZE)
+    groups = json.loads((root / "captions.json").read_text())["groups"]
+    captions = [groups[c] for c in cap]
+    return Photos(images, masks, [_phrases(c) for c in captions], captions, z["cls"].astype(np.int64))
+
+
+def read_words(root: Path, name: str) -> tuple[list[list[str]], list[list[str]]]:
+    """Phrases and captions alone, without decoding a picture."""
+    groups = json.loads((root / "captions.json").read_text())["groups"]
+    captions = [groups[c] for c in np.load(root / "128" / f"{name}.npz")["cap"]]
+    return [_phrases(c) for c in captions], captions
+
+
+def read_scenes(root: Path, name: str = "scenes_test") -> tuple[np.ndarray, list[str], np.ndarray]:
+    """Ready-made held-out scenes: images (N, 128, 128, 3), captions, edit masks (255 where an edit may change)."""
+    z = np.load(root / "128" / f"{name}.npz")
+    data, off = z["data"], z["off"]
+    spans = (data[off[i] : off[i + 1]].tobytes() for i in range(len(off) - 1))
+    images = np.stack([np.asarray(Image.open(io.BytesIO(span)).convert("RGB")) for span in spans])
+    return images, z["caption"].tolist(), z["edit_mask"]
+
+
+def _phrases(captions: list[str]) -> list[str]:
+    """Noun phrases of a caption group: colour and kind first, the kind alone second, then names of varieties."""
+    plain = [c for c in captions if "photo" not in c and "background" not in c]
+    named = [c[len(PREFIX) : -len(SUFFIX)] for c in captions if c.startswith(PREFIX) and c.endswith(SUFFIX)]
+    first, second = plain[0], plain[-1]
+    return [first, second, *[p for p in named if p not in (first, second)]]
+
+
+def parse(caption: str, kinds: list[str]) -> tuple[tuple[str, ...], str]:
+    """The fruit kinds (left to right) and the background a caption of the main form asks for."""
+    body, _, tail = caption.partition(" on a")
+    background = tail.split()[-2]
+    words = body.removeprefix(PREFIX).replace(" and ", " ")
+    # An "orange" is both a kind and a colour: it names a fruit only where no other noun follows it in its phrase.
+    phrases = [p for p in (" " + words).replace(" an ", "|").replace(" a ", "|").split("|") if p]
+    found = []
+    for phrase in phrases:
+        found.append(max((k for k in kinds if phrase == k or phrase.endswith(" " + k)), key=len))
+    return tuple(found), background
+
+
+def main_caption(first: str, second: str | None, background: str) -> str:
+    """The data set's own form: "a photo of X and Y on a Z background"."""
+    body = first if second is None else f"{first} and {second}"
+    return f"a photo of {body} on {'an' if background[0] in 'aeiou' else 'a'} {background} background"
+
+
+def paste(
+    canvas: np.ndarray, image: np.ndarray, mask: np.ndarray, size: int, x: float, y: float, flip: bool
+) -> np.ndarray:
+    """Paste one fruit on a float canvas in place; how far it covers each pixel, (S, S) in [0, 1].
+
+    The rim pixels of the cut-out hold white: one is dropped.
+    """
+    full = canvas.shape[0]
+    alpha = Image.fromarray(mask * 255).filter(ImageFilter.MinFilter(3))
+    fruit = Image.fromarray(image)
+    if flip:
+        alpha, fruit = (p.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for p in (alpha, fruit))
+    rgb = np.asarray(fruit.resize((size, size), Image.Resampling.LANCZOS), np.float32)
+    a = np.asarray(alpha.resize((size, size), Image.Resampling.BILINEAR), np.float32) / 255
+    a = np.clip(a * 1.3 - 0.3, 0, 1)[..., None]
+    x0, y0 = round(x - size / 2), round(y - size / 2)
+    xs, ys, xe, ye = max(0, x0), max(0, y0), min(full, x0 + size), min(full, y0 + size)
+    a, rgb = a[ys - y0 : ye - y0, xs - x0 : xe - x0], rgb[ys - y0 : ye - y0, xs - x0 : xe - x0]
+    canvas[ys:ye, xs:xe] *= 1 - a
+    canvas[ys:ye, xs:xe] += rgb * a
+    covered = np.zeros((full, full), np.float32)
+    covered[ys:ye, xs:xe] = a[..., 0]
+    return covered
+
+
+def plain_background(name: str, rng: np.random.Generator) -> np.ndarray:
+    """A plain colour, a little off its nominal value, with a soft vertical gradient; white stays pure white."""
+    if name == "white":
+        return np.full((SIZE, SIZE, 3), 255, np.float32)
+    colour = np.array(BACKGROUNDS[name], np.float32) + rng.normal(0, 8, 3)
+    slope = np.linspace(0.5, -0.5, SIZE)[:, None, None] * rng.uniform(0, 24)
+    return np.clip(colour + slope + np.zeros((SIZE, SIZE, 1)), 0, 255).astype(np.float32)
+
+
+def compose(
+    photos: Photos, i: int, j: int | None, background: str, rng: np.random.Generator, vary: float = 1.0
+) -> np.ndarray:
+    """One scene, uint8 (128, 128, 3). `vary` > 1 widens the range of sizes and places beyond the held-out scenes'."""
+    canvas = plain_background(background, rng)
+    if j is None:
+        size = int(SIZE * rng.uniform(0.7, 1.15))
+        x, y = SIZE / 2 + rng.uniform(-0.08, 0.08, 2) * SIZE
+        paste(canvas, photos.images[i], photos.masks[i], size, x, y, rng.random() < 0.5)
+    else:
+        size = int(SIZE * (0.62 + (rng.uniform(-0.06, 0.06) if vary > 1 else 0)))
+        for k, x in ((i, 0.27), (j, 0.73)):
+            y = SIZE * (0.5 + rng.uniform(-0.06, 0.06))
+            paste(canvas, photos.images[k], photos.masks[k], size, SIZE * x, y, rng.random() < 0.5)
+    return np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
+
+
+class Picker:
+    """Draws photographs so that neither folders with many frames nor kinds with many folders dominate."""
+
+    def __init__(self, photos: Photos) -> None:
+        kinds = np.array(photos.kinds)
+        self.tables = [
+            [np.flatnonzero(photos.classes == c) for c in np.unique(photos.classes)],
+            [np.flatnonzero(kinds == k) for k in np.unique(kinds)],
+        ]
+
+    def __call__(self, rng: np.random.Generator) -> int:
+        table = self.tables[rng.random() < 0.5]
+        return int(rng.choice(table[rng.integers(len(table))]))

@@ -1,0 +1,74 @@
+"""Reads a PIE-Bench folder (arXiv 2310.01506): photographs, prompts and masks of what an edit may change."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from renoise import images
+from renoise.bench.tasks import Task
+
+SIZE = 512
+KINDS = (
+    "random", "change object", "add object", "delete object", "change content", "change pose", "change colour",
+    "change material", "change background", "change style",
+)  # fmt: skip
+MAPPING = "mapping_file.json"
+
+
+def is_pie(folder: Path) -> bool:
+    """Whether a folder is one of PIE-Bench."""
+    return (folder / MAPPING).is_file()
+
+
+def tasks(folder: Path, count: int | None = None) -> tuple[list[Task], list[str]]:
+    """The first `count` tasks of each kind of edit, and a line for every entry that cannot be used.
+
+    ValueError if the folder's mapping cannot be read at all.
+    """
+    try:
+        entries = json.loads((folder / MAPPING).read_text(encoding="utf-8"))
+        items = list(entries.items())
+    except (OSError, ValueError, AttributeError) as error:
+        raise ValueError(f"{folder / MAPPING} cannot be read: {error}") from None
+    found: list[Task] = []
+    problems: list[str] = []
+    taken: dict[str, int] = {}
+    for name, entry in items:
+        try:
+            kind = KINDS[int(entry["editing_type_id"])]
+            if count is not None and taken.get(kind, 0) >= count:
+                continue
+            found.append(_task(folder, name, kind, entry))
+            taken[kind] = taken.get(kind, 0) + 1
+        except (KeyError, TypeError, ValueError, IndexError, OSError) as error:
+            problems.append(f"{name}: {type(error).__name__}: {error}")
+    return found, problems
+
+
+def _task(folder: Path, name: str, kind: str, entry: dict[str, Any]) -> Task:
+    path = folder / "annotation_images" / entry["image_path"]
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{entry['image_path']} lies outside the folder")
+    picture = images.fit(images.open_image(path), SIZE, SIZE)
+    source, target = (_words(entry[key]) for key in ("original_prompt", "editing_prompt"))
+    return Task(kind, picture, source, target, 1 - decode(entry["mask"]), name=name)
+
+
+def decode(runs: list[int]) -> np.ndarray:
+    """A mask (512, 512) of 0 and 1 from run lengths (start, length, …); the border of one pixel is 1, as the authors set it."""
+    mask = np.zeros(SIZE * SIZE, np.float32)
+    for start, length in zip(runs[::2], runs[1::2], strict=True):
+        if not 0 <= start <= start + length <= len(mask):
+            raise ValueError(f"a run of the mask ({start}, {length}) leaves the picture")
+        mask[start : start + length] = 1
+    mask = mask.reshape(SIZE, SIZE)
+    mask[[0, -1]] = mask[:, [0, -1]] = 1
+    return mask
+
+
+def _words(prompt: Any) -> str:
+    if not isinstance(prompt, str):
+        raise TypeError(f"a prompt must be text, got {prompt!r}")
+    return prompt.replace("[", "").replace("]", "")

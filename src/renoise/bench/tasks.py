@@ -1,0 +1,68 @@
+"""What an edit is asked to do, and how well it did."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from renoise.metrics import psnr, ssim
+
+Naming = tuple[tuple[str, ...], str]  # kinds of fruit from left to right, and the background
+
+
+@dataclass(frozen=True)
+class Task:
+    """One edit of a picture of H x W pixels.
+
+    stays     (H, W) in [0, 1]: the pixels that must not change
+    named     what a classifier should say of the result
+    tint      mean colours, RGB in [0, 1], of the fruits as they are and as they should be
+    answer    the right picture and the pixels (H, W) at which it is known
+    """
+
+    edit: str
+    picture: Image.Image
+    source: str
+    target: str
+    stays: np.ndarray
+    named: Naming | None = None
+    tint: tuple[np.ndarray, np.ndarray] | None = None
+    answer: tuple[Image.Image, np.ndarray] | None = None
+    name: str = field(default="")
+
+
+def as_tensor(picture: Image.Image) -> Tensor:
+    """A picture as (1, 3, H, W) in [0, 1]."""
+    return torch.tensor(np.asarray(picture.convert("RGB"))).permute(2, 0, 1)[None] / 255
+
+
+def scores(task: Task, edited: Tensor, naming: Naming | None) -> dict[str, float]:
+    """Figures of one edited picture (3, h, w) in [0, 1]; a classifier said `naming` of it.
+
+    success      1 where the result is named as asked, and its colour is nearer to the one asked for than to the old one
+    kept         PSNR of what must stay; kept_ssim its SSIM
+    structure    1 − SSIM of the luminance where the picture may change
+    exact        PSNR against the right answer, where it is known
+    """
+    before, after = as_tensor(task.picture), edited[None].float().cpu()
+    if after.shape != before.shape:  # the model draws another size: it is judged at the photograph's
+        after = interpolate(after, before.shape[-2:], mode="bicubic", antialias=True).clamp(0, 1)
+    stays = torch.from_numpy(task.stays)[None, None]
+    out = {"kept": psnr(after, before, stays).item(), "kept_ssim": ssim(after, before, stays).item()}
+    grey_after, grey_before = (x.mean(1, keepdim=True) for x in (after, before))
+    out["structure"] = 1 - ssim(grey_after, grey_before, 1 - stays).item()
+    if task.answer:
+        right, known = task.answer
+        out["exact"] = psnr(after, as_tensor(right), torch.from_numpy(known)[None, None]).item()
+    if task.named and naming:
+        success = sorted(naming[0]) == sorted(task.named[0]) and naming[1] == task.named[1]
+        if task.tint:
+            inside = 1 - task.stays
+            mean = (after[0].numpy() * inside).sum((1, 2)) / inside.sum()
+            was, wanted = (float(np.square(mean - colour).sum()) for colour in task.tint)
+            success &= wanted < was
+        out["success"] = float(success)
+    return {name: value for name, value in out.items() if np.isfinite(value)}

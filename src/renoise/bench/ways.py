@@ -1,0 +1,62 @@
+"""The ways to edit that the benchmark compares: the library's own, and the baselines, each at several strengths of its knobs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from renoise.pipelines.presets import PRESETS, Preset
+from renoise.settings import FEW_STEPS, ReNoise
+
+
+@dataclass(frozen=True)
+class Way:
+    """Arguments of `renoise.invert`, those of `renoise.edit` for each strength, and the sampler's eta if it needs another."""
+
+    name: str
+    edits: dict[str, dict[str, Any]]
+    invert: dict[str, Any] = field(default_factory=dict)
+    eta: float | None = None
+
+
+def _guided(*scales: float, **more: Any) -> dict[str, dict[str, Any]]:
+    return {f"w {w:g}": {"guidance_scale": w, **more} for w in scales}
+
+
+def ways(preset: Preset) -> Iterator[Way]:
+    """The ways for a model, the default first."""
+    few, everywhere = preset.steps <= FEW_STEPS, {"mask": "none"}
+    yield Way("default", {"": {}})
+    yield Way("mask found", _guided(1.0, 1.5, 2.0, 3.0, mask="auto"))
+    yield Way("guidance", _guided(1.0, 1.5, 2.0, 3.0, **everywhere))
+    for keep in (0.5, 1.0):
+        yield Way(f"keep {keep:g}", _guided(1.0, 1.5, 2.0, keep=keep, **everywhere))
+        yield Way(f"mask found, keep {keep:g}", _guided(1.0, 1.5, 2.0, keep=keep, mask="auto"))
+    for strength in (0.5, 0.75):
+        yield Way(f"strength {strength:g}", _guided(1.5, 2.0, **everywhere), {"strength": strength})
+    losses = replace(preset.settings, lambda_pair=10.0, lambda_kl=0.055)
+    yield Way("edit losses", _guided(1.0, 1.5, 2.0, **everywhere), {"settings": losses})
+    yield from (_few if few else _many)(everywhere)
+
+
+def _few(everywhere: dict[str, Any]) -> Iterator[Way]:
+    """Baselines for few steps."""
+    for strength in (0.5, 0.75):
+        yield Way(f"SDEdit {strength:g}", _guided(1.0, 1.5, **everywhere), {"method": "sdedit", "strength": strength})
+    yield Way("edit-friendly DDPM", _guided(1.0, 1.5, 2.0, **everywhere), {"method": "edit-friendly"})
+    yield Way("plain inversion", _guided(1.0, 1.5, **everywhere), {"settings": ReNoise(iterations=0, tolerance=0)})
+    yield Way("the paper's settings", _guided(1.0, 1.5, **everywhere), {"settings": PRESETS["sdxl-turbo"].settings})
+
+
+def _many(everywhere: dict[str, Any]) -> Iterator[Way]:
+    """Baselines for many steps."""
+    for strength in (0.5, 0.75):
+        invert = {"method": "sdedit", "strength": strength, "num_inference_steps": 40}
+        yield Way(f"SDEdit {strength:g}", _guided(1.5, 3.0, **everywhere), invert)
+        invert = {"method": "edit-friendly", "strength": strength, "num_inference_steps": 20}
+        yield Way(f"edit-friendly DDPM {strength:g}", _guided(1.5, 3.0, **everywhere), invert, eta=1.0)
+    plain = ReNoise(iterations=0, tolerance=0)
+    for steps in (20, 50):
+        invert = {"settings": plain, "num_inference_steps": steps}
+        yield Way(f"plain DDIM, {steps} steps", _guided(1.0, 1.5, 2.0, **everywhere), invert)
+    invert = {"settings": PRESETS["sd15"].settings, "num_inference_steps": 50}
+    yield Way("the paper's settings", _guided(1.0, 1.5, **everywhere), invert)

@@ -1,0 +1,57 @@
+"""`renoise bench edit`: finds the tasks in a folder, runs every way to edit, writes the report."""
+
+from pathlib import Path
+
+from renoise.bench import edits as bench
+from renoise.bench import pie, scenes
+from renoise.bench.tasks import Task
+from renoise.bench.ways import ways
+from renoise.cli import console, tasks
+from renoise.cli.options import ModelOptions
+from renoise.pipelines.finding import find
+
+
+def edits(
+    data: Path,
+    count: int,
+    only: list[str] | None,
+    batch: int,
+    output: Path,
+    model: ModelOptions,
+    report: console.Report,
+) -> list[Path]:
+    """The files written. ValueError for a folder that is neither kind of benchmark."""
+    chosen, judged = _tasks(data, count, report)
+    pipe = tasks.load(model, report)
+    preset = find(pipe)
+    if preset is None:
+        raise ValueError(f"{model.model} has no preset to compare with: name one of `renoise presets`")
+    namer = None
+    if judged:
+        from renoise.bench.classifier import load
+
+        namer = load().name
+    wanted = [way for way in ways(preset) if not only or any(part in way.name for part in only)]
+    if not wanted:
+        raise ValueError(f"--only {' '.join(only or [])}: there are {', '.join(way.name for way in ways(preset))}")
+    figures, pages = bench.run(pipe, chosen, wanted, namer=namer, batch=batch, progress=console.note)
+    figures = {"model": preset.name, "data": data.name, **figures}
+    report.data["rows"] = figures["rows"]
+    report.lines.append(bench.table(figures))
+    return bench.publish(figures, pages, output)
+
+
+def _tasks(data: Path, count: int, report: console.Report) -> tuple[list[Task], bool]:
+    """The tasks in a folder, and whether the classifier can judge them."""
+    if pie.is_pie(data):
+        found, problems = pie.tasks(data, count)
+        for problem in problems:
+            report.warn(f"skipped {problem}")
+        if not found:
+            raise ValueError(f"{data}: no entry of {pie.MAPPING} can be used")
+        return found, False
+    if not (data / "128" / "fruits_test_sequences.npz").is_file():
+        raise ValueError(
+            f"{data} is neither the fruits' data folder (128/fruits_test_sequences.npz) nor PIE-Bench ({pie.MAPPING})"
+        )
+    return scenes.tasks(data, count), True

@@ -1,0 +1,167 @@
+"""The benchmark of edits: its figures, its tasks with known answers, the PIE-Bench reader, and a whole small run."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import renoise
+from renoise.bench import classifier, pie, scenes
+from renoise.bench.tasks import as_tensor, scores
+from renoise.bench.ways import ways
+from renoise.cli import main
+from renoise.metrics import psnr, ssim
+from tests.conftest import DATA
+
+EXAMPLE = Path(renoise.__file__).parent / "orchard" / "example.png"
+needs_photographs = pytest.mark.skipif(not DATA.is_dir(), reason=f"needs the photographs: no folder {DATA}")
+
+
+def picture() -> torch.Tensor:
+    return as_tensor(Image.open(EXAMPLE))
+
+
+def test_psnr_in_a_mask_counts_its_pixels_alone():
+    a, mask = picture(), torch.zeros(1, 1, 128, 128)
+    b = a.clone()
+    b[..., :64] = 1 - b[..., :64]
+    mask[..., 64:] = 1
+    assert psnr(a, b, mask).isinf()
+    assert psnr(a, b, 1 - mask).item() == pytest.approx(psnr(a[..., :64], b[..., :64]).item(), abs=1e-4)
+    assert psnr(a, a, mask * 0).isnan()
+
+
+def test_ssim_is_that_of_its_definition():
+    generator = torch.Generator().manual_seed(0)
+    a = torch.rand(1, 1, 7, 7, generator=generator)
+    b = (a + 0.2 * torch.rand(a.shape, generator=generator)).clamp(0, 1)
+    x, y = a.double().flatten().numpy(), b.double().flatten().numpy()
+    covariance = np.cov(x, y)
+    wanted = (2 * x.mean() * y.mean() + 1e-4) * (2 * covariance[0, 1] + 9e-4)
+    wanted /= (x.mean() ** 2 + y.mean() ** 2 + 1e-4) * (covariance[0, 0] + covariance[1, 1] + 9e-4)
+    assert ssim(a, b).item() == pytest.approx(wanted, abs=1e-6)  # one window of 7 x 7
+    assert ssim(picture(), picture()).item() == pytest.approx(1)
+
+
+@needs_photographs
+def test_a_composed_tasks_answer_is_right_and_its_source_is_not():
+    chosen = scenes.tasks(DATA, 2)
+    assert [task.edit for task in chosen] == [edit for edit in scenes.EDITS for _ in range(2)]
+    for task in chosen:
+        assert task.source != task.target
+        assert 0 < task.stays.mean() < 1
+        untouched = scores(task, as_tensor(task.picture)[0], None)
+        assert "kept" not in untouched or untouched["kept"] > 100  # inf is left out
+        if task.answer:
+            right = scores(task, as_tensor(task.answer[0])[0], None)
+            assert right.get("exact", np.inf) > 60
+            assert right["kept"] > 60 if "kept" in right else True
+            assert untouched["exact"] < 25
+    assert [t.source for t in scenes.tasks(DATA, 2)] == [t.source for t in chosen]
+
+
+@needs_photographs
+def test_the_judge_names_real_scenes_mostly_right_and_not_their_targets():
+    judge = classifier.load()
+    chosen = [task for task in scenes.tasks(DATA, 12) if task.edit in ("background", "swap")]
+    before = judge.name(torch.cat([as_tensor(task.picture) for task in chosen]))
+    answers = judge.name(torch.cat([as_tensor(task.answer[0]) for task in chosen if task.answer]))
+    wanted = [task.named for task in chosen if task.answer and task.named]
+    assert not any(classifier.same(said, task.named) for said, task in zip(before, chosen, strict=True) if task.named)
+    assert np.mean([classifier.same(*pair) for pair in zip(answers, wanted, strict=True)]) > 0.6
+
+
+@pytest.mark.parametrize("name", ["orchard", "sdxl-turbo"])
+def test_every_way_is_one_that_the_library_accepts(name):
+    preset = renoise.PRESETS[name]
+    names = [way.name for way in ways(preset)]
+    assert names[0] == "default"
+    assert len(names) == len(set(names))
+    assert {"SDEdit 0.5", "the paper's settings"} <= set(names)
+
+
+def pie_folder(tmp_path: Path, **changes: object) -> Path:
+    """A folder as PIE-Bench has it, of one photograph."""
+    (tmp_path / "annotation_images").mkdir()
+    Image.open(EXAMPLE).resize((512, 512)).save(tmp_path / "annotation_images" / "a.png")
+    entry = {
+        "image_path": "a.png",
+        "original_prompt": "a photo of a red tomato on a [green] background",
+        "editing_prompt": "a photo of a red tomato on a [blue] background",
+        "editing_type_id": "8",
+        "mask": [512 * 100, 512 * 50],
+    }
+    entries = {"1": entry, "2": {**entry, **changes}} if changes else {"1": entry}
+    (tmp_path / "mapping_file.json").write_text(json.dumps(entries))
+    return tmp_path
+
+
+def test_pie_bench_is_read(tmp_path):
+    found, problems = pie.tasks(pie_folder(tmp_path))
+    assert not problems
+    (task,) = found
+    assert (task.edit, task.target) == ("change background", "a photo of a red tomato on a blue background")
+    assert task.picture.size == (512, 512)
+    changes = 1 - task.stays
+    assert changes[100:150].all()
+    assert changes[[0, -1]].all()
+    assert changes[:, [0, -1]].all()
+    assert changes[1:100, 1:-1].sum() == changes[150:-1, 1:-1].sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (dict(image_path="b.png"), "no such file"),
+        (dict(image_path="../../secret.png"), "outside"),
+        (dict(mask=[512 * 512 - 1, 5]), "leaves the picture"),
+        (dict(mask=[1, 2, 3]), "2"),
+        (dict(editing_type_id="99"), "2"),
+        (dict(editing_prompt=None), "2"),
+    ],
+)
+def test_a_bad_entry_of_pie_bench_is_reported_and_skipped(tmp_path, changes, says):
+    found, problems = pie.tasks(pie_folder(tmp_path, **changes))
+    assert len(found) == 1
+    assert len(problems) == 1
+    assert says in problems[0]
+
+
+def test_a_mapping_that_is_no_mapping_is_an_error(tmp_path):
+    (tmp_path / "mapping_file.json").write_text("[1, 2")
+    with pytest.raises(ValueError, match="mapping_file"):
+        pie.tasks(tmp_path)
+
+
+def test_pie_bench_runs_and_says_what_is_not_measured(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = pie_folder(tmp_path, image_path="missing.png")
+    assert main(["bench", "edit", str(folder), "--only", "default", "--format", "json"]) == 0
+    out = json.loads(capsys.readouterr().out)
+    assert out["rows"][0]["scores"]["change background"]["kept"] > 5
+    assert any("missing.png" in warning for warning in out["warnings"])
+    report = (tmp_path / "renoise-bench" / "report.md").read_text()
+    assert "Not measured: LPIPS" in report
+    assert "<table>" in (tmp_path / "renoise-bench" / "page.html").read_text()
+
+
+@needs_photographs
+def test_the_default_edit_succeeds_more_often_than_not_and_keeps_the_rest(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["bench", "edit", str(DATA), "--tasks", "3", "--only", "default", "--format", "json"]) == 0
+    every = json.loads(capsys.readouterr().out)["rows"][0]["scores"]["all"]
+    assert every["success"] > 0.5
+    assert every["kept"] > 30
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [(["nowhere"], "neither"), ([".", "--only", "x"], "neither"), ([str(EXAMPLE)], "neither")],
+)
+def test_a_folder_that_is_no_benchmark_is_refused(arguments, says, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["bench", "edit", *arguments]) == 2
+    assert says in capsys.readouterr().err

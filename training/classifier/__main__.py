@@ -1,5 +1,0 @@
-"""`python -m training.classifier` trains it."""
-
-from . import main
-
-main()
