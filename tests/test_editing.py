@@ -140,3 +140,25 @@ def test_edit_friendly_inversion_asks_once_a_step_and_replays_its_noises(name, m
 def test_edit_friendly_inversion_needs_a_stochastic_sampler():
     with pytest.raises(ValueError, match="stochastic"):
         inverted("sd", method="edit-friendly", settings=None)
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux"])
+def test_flow_edit_goes_straight_from_the_photograph_to_the_edit(name):
+    tiny, found = inverted(name, method="flowedit", settings=None, strength=0.75)
+    x_0 = encode(tiny.pipe, tiny.images())
+    same = renoise.edit(
+        tiny.pipe, found, tiny.prompts, guidance_scale=found.record.guidance_scale, output_type="latent"
+    )
+    other = renoise.edit(
+        tiny.pipe, found, "an elephant", guidance_scale=found.record.guidance_scale, output_type="latent"
+    )
+    assert relative(same, x_0) < 1e-5
+    assert 1e-4 < relative(other, x_0) < 1
+
+
+def test_flow_edit_needs_a_flow_and_takes_no_mask():
+    tiny, found = inverted("sd", method="flowedit", settings=None)
+    with pytest.raises(ValueError, match="epsilon"):
+        renoise.edit(tiny.pipe, found, "an elephant")
+    with pytest.raises(ValueError, match="mask"):
+        renoise.edit(tiny.pipe, found, "an elephant", mask="auto")

@@ -28,7 +28,7 @@ from renoise.bench.fruits import read_words
 
 from .common import Clock, Optimizer, arguments, begin, fit
 from .data import Captioner
-from .denoiser import Average, load_latents
+from .denoiser import Average, averaged, load_latents
 from .text import encode
 
 TIMES = (999, 749, 499, 249, -1)  # four trailing steps; −1 is the clean end
@@ -41,6 +41,20 @@ def lora() -> LoraConfig:
     layers = ["to_q", "to_k", "to_v", "to_out.0", "proj", "net.2", "proj_in", "proj_out"]
     layers += ["conv1", "conv2", "time_emb_proj", "conv_shortcut", "conv"]
     return LoraConfig(r=RANK, lora_alpha=RANK, target_modules=layers)
+
+
+@torch.no_grad()
+def start_lora(student: UNet2DConditionModel, turbo: dict[str, Tensor]) -> None:
+    """Set a student's adapter to the best approximation of its rank to what `turbo` changed in each layer."""
+    for name, layer in student.named_modules():
+        if hasattr(layer, "lora_A") and "default" in layer.lora_A:
+            a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+            change = turbo[name + ".weight"] - layer.base_layer.weight
+            u, s, v = torch.linalg.svd(change.flatten(1), full_matrices=False)
+            rank = min(len(a), len(s))
+            a[:rank] = (s[:rank, None].sqrt() * v[:rank]).view(rank, *a.shape[1:])
+            b[:, :rank] = (u[:, :rank] * s[:rank].sqrt()).view(len(b), rank, *b.shape[2:])
+            a[rank:], b[:, rank:] = 0, 0
 
 
 class Levels:
@@ -105,6 +119,8 @@ def train(args: argparse.Namespace) -> None:
     if args.kind == "lcm":
         student.requires_grad_(False)
         student.add_adapter(lora())
+        if args.start:
+            start_lora(student, averaged(args.start, "student"))
         student.to(memory_format=torch.channels_last)
     average = Average({"student": student}, args.decay)
     levels = Levels(where, DDIMScheduler.from_pretrained(args.teacher / "scheduler"))
@@ -161,6 +177,7 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("kind", choices=("turbo", "lcm"))
     arguments(p, minutes=30, batch=32, rate=1e-3)
+    p.add_argument("--start", type=Path, help="lcm: start from the checkpoint of turbo, as far as a LoRA can hold it")
     p.add_argument("--teacher", type=Path, default=Path("src/renoise/orchard"))
     p.add_argument("--guidance", type=float, default=3.0, help="of the teacher")
     p.add_argument("--substeps", type=int, default=3, help="of the teacher, between two of the student's time steps")

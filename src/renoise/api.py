@@ -59,7 +59,7 @@ def invert(
 
     image      one picture or a list of them: PIL, tensor in [0, 1] or path; scaled and cropped to the size, never squashed
     prompt     what the photograph shows: one for all, or one for each
-    method     "renoise"; to compare with, "sdedit" (noised, not inverted) or "edit-friendly" (DDPM inversion): baselines.py
+    method     "renoise"; to compare with, "sdedit" and "flowedit" (noised, not inverted) or "edit-friendly" (DDPM): baselines.py
     settings, num_inference_steps, guidance_scale    None: the preset's, or `ReNoise.for_pipeline`'s and 1.0 (no guidance)
     strength   in (0, 1]: how far to go towards pure noise; less keeps more of the photograph when it is edited
     seed       of the noises of stochastic samplers; the same for every image and on every device
@@ -111,7 +111,7 @@ def invert(
             return algorithm.noises(seed, purpose, number, x_0)
 
         noises = draw("sampler", stochastic) if stochastic else None
-        if method == "sdedit":
+        if method in ("sdedit", "flowedit"):
             inverting = baselines.sdedit(steps, x_0, draw("guess", 1)[0], noises, start)
         elif method == "edit-friendly":
             inverting = baselines.edit_friendly(steps, x_0, draw("guess", taken), start)

@@ -1,4 +1,4 @@
-"""Older ways from a photograph to noise, to compare with: programs like `algorithm.invert`, with the same result.
+"""Other ways from a photograph to an edit, to compare with: programs like `algorithm.invert` and `editing.redraw`.
 
 Plain DDIM inversion is not here: it is ReNoise with K = 0.
 """
@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from renoise.algorithm import Program, Trajectory
+from renoise.prediction import FLOW
 from renoise.step import Step
 
-METHODS = ("renoise", "sdedit", "edit-friendly")  # of `renoise.invert`
+METHODS = ("renoise", "sdedit", "edit-friendly", "flowedit")  # of `renoise.invert`
 
 
 def sdedit(steps: Sequence[Step], x_0: Tensor, w: Tensor, noises: Tensor | None, start: int) -> Program[Trajectory]:
@@ -40,6 +41,25 @@ def edit_friendly(steps: Sequence[Step], x_0: Tensor, ws: Tensor, start: int) ->
             out = (yield course[n], i).to(x_0.dtype)
             noises.append(steps[i].noise(course[n], course[n + 1], out))
     return _trajectory(course[0], torch.stack(noises), course[1:], calls=1)
+
+
+def flow_edit(steps: Sequence[Step], x_0: Tensor, x_T: Tensor, start: int) -> Program[Tensor]:
+    """FlowEdit (arXiv 2412.08629): from x_0 (B, ...) straight to the edit, along the difference of the two prompts' velocities.
+
+    x_T is x_0 noised to the level of step `start`; its noise is used at every level. Asks about rows (2B, ...), source first.
+    ValueError for networks that do not predict a flow's velocity.
+    """
+    if steps[0].prediction is not FLOW:
+        raise ValueError(f"FlowEdit is for flow models, this network predicts {steps[0].prediction.name}")
+    level = steps[start].t
+    w = (x_T - level.alpha * x_0) / level.sigma
+    edited = x_0
+    for i in range(start, len(steps)):
+        t, s = steps[i].t, steps[i].s
+        source = t.alpha * x_0 + t.sigma * w
+        plain, asked = (yield torch.cat([source, edited + source - x_0]), i).to(x_0.dtype).chunk(2)
+        edited = edited + (s.sigma - t.sigma) * (asked - plain)
+    return torch.cat([x_0, edited])
 
 
 def _trajectory(x_T: Tensor, noises: Tensor | None, course: list[Tensor], calls: int) -> Trajectory:

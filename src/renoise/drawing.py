@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from renoise import algorithm, editing, images
+from renoise import algorithm, baselines, editing, images
 from renoise.algorithm import Program, Progress
 from renoise.inversion import Inversion
 from renoise.pipelines import calling
@@ -95,7 +95,10 @@ def edit(
     if (keep > 0 or mask is not None) and num_inference_steps not in (None, record.num_inference_steps):
         raise ValueError("keep and mask follow the inversion's own course: leave num_inference_steps out")
     guides = calling.guides(pipe, guidance_scale, merged)
-    rows = keep > 0 or pseudo_guidance is not None
+    straight = record.settings.get("method") == "flowedit"
+    if straight and (keep > 0 or mask is not None or pseudo_guidance is not None or inversion.course is None):
+        raise ValueError("FlowEdit takes no keep, mask or pseudo_guidance, and no inversion from a file")
+    rows = keep > 0 or pseudo_guidance is not None or straight
     if pseudo_guidance is None:
         pseudo_guidance = guidance_scale if guides and guidance_scale else 1.0
     two = calling.doubled(record.prompt if negatives is None else negatives, prompts, record.call, call) if rows else {}
@@ -107,6 +110,8 @@ def edit(
     allowed = _allowed(pipe, inversion, prompts, mask, course, call)
 
     def program(steps: Sequence[Step], x_T: Tensor, noises: Tensor | None, start: int) -> Program[Tensor]:
+        if straight and inversion.course is not None:
+            return baselines.flow_edit(steps, inversion.course[-1].to(x_T.device), x_T, start)
         more: dict[str, Any] = {"course": course}
         if allowed is not None:
             more["mask"] = editing.at_latents(allowed, x_T, record.height / record.width)

@@ -22,8 +22,8 @@ def _guided(*scales: float, **more: Any) -> dict[str, dict[str, Any]]:
     return {f"w {w:g}": {"guidance_scale": w, **more} for w in scales}
 
 
-def ways(preset: Preset) -> Iterator[Way]:
-    """The ways for a model, the default first."""
+def ways(preset: Preset, flow: bool = False) -> Iterator[Way]:
+    """The ways for a model (`flow`: one of flow matching), the default first."""
     few, everywhere = preset.steps <= FEW_STEPS, {"mask": "none"}
     yield Way("default", {"": {}})
     yield Way("mask found", _guided(1.0, 1.5, 2.0, 3.0, mask="auto"))
@@ -35,10 +35,10 @@ def ways(preset: Preset) -> Iterator[Way]:
         yield Way(f"strength {strength:g}", _guided(1.5, 2.0, **everywhere), {"strength": strength})
     losses = replace(preset.settings, lambda_pair=10.0, lambda_kl=0.055)
     yield Way("edit losses", _guided(1.0, 1.5, 2.0, **everywhere), {"settings": losses})
-    yield from (_few if few else _many)(everywhere)
+    yield from (_few if few else _many)(everywhere, flow)
 
 
-def _few(everywhere: dict[str, Any]) -> Iterator[Way]:
+def _few(everywhere: dict[str, Any], _: bool) -> Iterator[Way]:
     """Baselines for few steps."""
     for strength in (0.5, 0.75):
         yield Way(f"SDEdit {strength:g}", _guided(1.0, 1.5, **everywhere), {"method": "sdedit", "strength": strength})
@@ -47,13 +47,18 @@ def _few(everywhere: dict[str, Any]) -> Iterator[Way]:
     yield Way("the paper's settings", _guided(1.0, 1.5, **everywhere), {"settings": PRESETS["sdxl-turbo"].settings})
 
 
-def _many(everywhere: dict[str, Any]) -> Iterator[Way]:
+def _many(everywhere: dict[str, Any], flow: bool) -> Iterator[Way]:
     """Baselines for many steps."""
+    if flow:
+        for strength in (0.5, 0.75):
+            invert = {"method": "flowedit", "strength": strength}
+            yield Way(f"FlowEdit {strength:g}", {"": dict(everywhere)}, invert)
     for strength in (0.5, 0.75):
         invert = {"method": "sdedit", "strength": strength, "num_inference_steps": 40}
         yield Way(f"SDEdit {strength:g}", _guided(1.5, 3.0, **everywhere), invert)
-        invert = {"method": "edit-friendly", "strength": strength, "num_inference_steps": 20}
-        yield Way(f"edit-friendly DDPM {strength:g}", _guided(1.5, 3.0, **everywhere), invert, eta=1.0)
+        if not flow:
+            invert = {"method": "edit-friendly", "strength": strength, "num_inference_steps": 20}
+            yield Way(f"edit-friendly DDPM {strength:g}", _guided(1.5, 3.0, **everywhere), invert, eta=1.0)
     plain = ReNoise(iterations=0, tolerance=0)
     for steps in (20, 50):
         invert = {"settings": plain, "num_inference_steps": steps}

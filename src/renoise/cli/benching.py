@@ -31,9 +31,10 @@ def edits(
         from renoise.bench.classifier import load
 
         namer = load().name
-    wanted = [way for way in ways(preset) if not only or any(part in way.name for part in only)]
+    every = list(ways(preset, flow="Flow" in type(pipe.scheduler).__name__))
+    wanted = [way for way in every if not only or any(part in way.name for part in only)]
     if not wanted:
-        raise ValueError(f"--only {' '.join(only or [])}: there are {', '.join(way.name for way in ways(preset))}")
+        raise ValueError(f"--only {' '.join(only or [])}: there are {', '.join(way.name for way in every)}")
     figures, pages = bench.run(pipe, chosen, wanted, namer=namer, batch=batch, progress=console.note)
     figures = {"model": preset.name, "data": data.name, **figures}
     report.data["rows"] = figures["rows"]

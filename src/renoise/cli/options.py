@@ -10,6 +10,7 @@ from cyclopts.validators import Number
 from renoise.cli.console import Format
 
 DEFAULT_MODEL = "orchard"
+Method = Literal["renoise", "sdedit", "edit-friendly", "flowedit"]
 _LARGEST_SEED = 2**63 - 1
 _POSITIVE, _NOT_NEGATIVE = Number(gte=1), Number(gte=0)
 _MODEL, _METHOD = Group("Model", sort_key=2), Group("Inversion (unset: as the model's preset says)", sort_key=3)
@@ -54,7 +55,7 @@ class InversionOptions:
         Literal["latent", "epsilon", "posterior"] | None, Parameter(help="where the iteration begins")
     ] = None
 
-    method: Annotated[Literal["renoise", "sdedit", "edit-friendly"] | None, Parameter(help="how it is inverted")] = None
+    method: Annotated[Method | None, Parameter(help="how it is inverted; the others are there to compare with")] = None
 
     def given(self) -> dict[str, Any]:
         """The options that were given."""
