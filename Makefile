@@ -51,8 +51,8 @@ orchard: $(RUN)
 	$(BIN)/python -m training.export --data "$(DATA)"
 	$(BIN)/python -m training.example
 	$(BIN)/python -m training.evaluate --data "$(DATA)" --count 400
-	$(BIN)/python -m training.distill turbo --data "$(DATA)" --seeds 0 1 2 --minutes 28 $(RANKS)
-	$(BIN)/python -m training.distill lcm --data "$(DATA)" --seeds 0 1 2 --minutes 14 $(RANKS) --start runs/turbo
+	$(BIN)/python -m training.distill turbo --data "$(DATA)" --seeds 0 1 2 --minutes 26 $(RANKS)
+	$(BIN)/python -m training.distill lcm --data "$(DATA)" --seeds 0 1 2 --minutes 12 $(RANKS) --start runs/turbo
 	$(BIN)/python -m training.export turbo --data "$(DATA)"
 	$(BIN)/python -m training.export lcm --data "$(DATA)"
 	$(BIN)/python -m training.siblings --data "$(DATA)"

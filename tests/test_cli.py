@@ -418,7 +418,19 @@ def test_an_edit_in_a_mask_keeps_the_rest_and_says_how_it_was_made(run: Run, tin
     mask = Image.new("L", (32, 32))
     mask.paste(255, (0, 0, 32, 16))
     mask.save("mask.png")
-    how = ["--mask", "mask.png", "--keep", "0.5", "--guidance", "2", "--keep-outside", "--strip", "strip.png"]
+    how = [
+        "--mask",
+        "mask.png",
+        "--keep",
+        "0.5",
+        "--guidance",
+        "2",
+        "--keep-outside",
+        "--strip",
+        "strip.png",
+        "--page",
+        "page.html",
+    ]
     assert run("edit", "apple.png", "--prompt", PROMPT, "--to", "a lemon", *how, *tiny, "-o", "edit.png")[0] == 0
     before, after = images.open_image("apple.png"), Image.open("edit.png")
     kept = images.fit(before, 32, 32).crop((0, 17, 32, 32))
@@ -426,6 +438,14 @@ def test_an_edit_in_a_mask_keeps_the_rest_and_says_how_it_was_made(run: Run, tin
     made = json.loads(after.text["renoise"])  # type: ignore[attr-defined]
     assert (made["mask"], made["keep"], made["guidance_scale"]) == ("mask.png", 0.5, 2.0)
     assert Image.open("strip.png").width > 2 * 256
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert page.count("<img") == 2
+    assert page.count("data:image/webp;base64,") == 2
+    assert "a lemon" in page
+
+
+def test_a_page_is_html(run: Run, tiny: list[str]):
+    _fails(run("edit", "apple.png", "--to", "a lemon", "--page", "page.png", *tiny), "page.png", ".html")
 
 
 def test_keep_outside_needs_the_photograph(run: Run, inverted: str):

@@ -126,7 +126,7 @@ def test_the_scheduler_can_be_made(preset: Preset) -> None:
 
 def test_correction_goes_with_a_stochastic_sampler_only() -> None:
     for preset in PRESETS.values():
-        stochastic = preset.scheduler is not None and preset.scheduler[0].startswith(("EulerAncestral", "TCD"))
+        stochastic = preset.scheduler is not None and preset.scheduler[0].startswith(("EulerAncestral", "TCD", "LCM"))
         assert stochastic == (preset.settings.correction > 0)
 
 

@@ -91,13 +91,8 @@ class ReNoise:
         kind = "stochastic" if stochastic else "deterministic"
         kind = f"{'few' if steps <= FEW_STEPS else 'many'} steps ({steps}), {kind} {sampler}"
         kind += ", flow matching" if flow else ""
-        return replace(
-            ADAPTIVE,
-            iterations=ADAPTIVE.iterations if steps <= FEW_STEPS else 10,
-            first_guess="posterior" if stochastic else "epsilon",
-            correction=math.inf if stochastic else 0.0,
-            source=f"rule for {kind}",
-        )
+        chosen = CLOSED if stochastic else ADAPTIVE
+        return replace(chosen, iterations=chosen.iterations if steps <= FEW_STEPS else 10, source=f"rule for {kind}")
 
     @property
     def regularized(self) -> bool:
@@ -105,5 +100,8 @@ class ReNoise:
         return self.lambda_pair > 0 or self.lambda_kl > 0
 
 
+# For stochastic samplers: only the last step is left to iterate, and few-step models come back well before it has converged
+# (benchmarks/few_step.py --search, on orchard-turbo and orchard-lcm).
+CLOSED = ReNoise(tolerance=0.02, anderson=True, first_guess="posterior", correction=math.inf)
 # benchmarks/tolerance.py is the search for its tolerance, benchmarks/reconstruction.py measures it on other photographs
 ADAPTIVE = ReNoise(anderson=True, first_guess="epsilon")

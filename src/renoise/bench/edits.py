@@ -1,8 +1,6 @@
 """Runs edit tasks through every way to edit and reports success against preservation: JSON, Markdown, a page of pictures."""
 
-import base64
 import html
-import io
 import json
 import math
 import statistics
@@ -20,6 +18,7 @@ from renoise.bench.tasks import Naming, Task, as_tensor, scores
 from renoise.bench.ways import Way
 from renoise.files import write
 from renoise.inversion import Inversion
+from renoise.page import data_url
 from renoise.pipelines.finding import network
 
 Namer = Callable[[Tensor], list[Naming]]
@@ -148,12 +147,12 @@ def publish(report: dict[str, Any], pages: list[tuple[str, list[Any]]], folder: 
 
 def _page(report: dict[str, Any], pages: list[tuple[str, list[Any]]]) -> str:
     """A page that needs no other file: a column for each task, a row for each way; pointing at a picture shows its source."""
-    sources = [_data(picture) for picture in pages[0][1]]
+    sources = [data_url(picture) for picture in pages[0][1]]
     head = "".join(f"<th>{html.escape(target.removeprefix('a photo of '))}</th>" for target in report["shown"])
     rows = [
         f"<tr><th>{html.escape(name)}</th>"
         + "".join(
-            f'<td><img src="{_data(picture)}"><img class="before" src="{source}"></td>'
+            f'<td><img src="{data_url(picture)}"><img class="before" src="{source}"></td>'
             for picture, source in zip(pictures, sources, strict=True)
         )
         + "</tr>"
@@ -169,9 +168,3 @@ def _page(report: dict[str, Any], pages: list[tuple[str, list[Any]]]) -> str:
         f"<h1>Edits with {html.escape(report['model'])}</h1><p>Point at a picture to see its source.</p>"
         f"<table><tr><th></th>{head}</tr>{''.join(rows)}</table>"
     )
-
-
-def _data(picture: Any) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, "WEBP", quality=85)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

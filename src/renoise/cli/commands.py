@@ -25,6 +25,7 @@ from renoise.cli.options import (
     Negative,
     Output,
     OutputFormat,
+    Page,
     Prompt,
     Strip,
     Targets,
@@ -104,6 +105,7 @@ def edit(
     mask: Mask = None,
     keep_outside: KeepOutside = False,
     strip: Strip = None,
+    page: Page = None,
     format: OutputFormat = "human",
     model: ModelOptions = MODEL,
     options: InversionOptions = INVERSION,
@@ -112,7 +114,9 @@ def edit(
     with console.reporting(format) as report:
         image = None
         if strip:
-            tasks.check_picture(strip, source)
+            tasks.check_output(strip, source, ".png")
+        if page:
+            tasks.check_output(page, source, ".html")
         if source.suffix.lower() == ".safetensors":
             if keep_outside:
                 raise ValueError(f"--keep-outside needs the photograph's pixels: edit it instead of {source}")
@@ -127,12 +131,14 @@ def edit(
         report.describe(found)
         report.data["to"] = to
         how = tasks.EditOptions(guidance, negative_prompt, keep, mask, image if keep_outside else None)
-        tiles = [("source\n" + found.prompt[0], tasks.source_picture(pipe, found, image))] if strip else []
+        tiles = [("source\n" + found.prompt[0], tasks.source_picture(pipe, found, image))] if strip or page else []
         for target, path in zip(to, paths, strict=True):
             tiles.append((f"edit\n{target}", tasks.edit(pipe, found, target, path, how)))
             report.wrote(path)
         if strip:
             report.wrote(tasks.write_strip(tiles, strip))
+        if page:
+            report.wrote(tasks.write_page(tiles, page))
 
 
 @app.command

@@ -89,6 +89,7 @@ Keep = Annotated[
 Mask = Annotated[str | None, Parameter(help="picture, white where it may change; auto (found), none")]
 KeepOutside = Annotated[bool, Parameter(help="put the photograph's own pixels back outside the mask", negative="")]
 Strip = Annotated[Path | None, Parameter(help="also write source and edits side by side, labelled, to this picture")]
+Page = Annotated[Path | None, Parameter(help="also write a page, .html, with sliders between source and edits")]
 Targets = Annotated[
     list[str], Parameter(name="--to", help="what to make of it; repeat it for more pictures", negative="")
 ]

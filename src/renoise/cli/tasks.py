@@ -62,7 +62,7 @@ def outputs(given: Path | None, source: Path, *endings: str) -> list[Path]:
     else:
         paths = [given.with_name(f"{given.stem}-{number}{given.suffix}") for number in range(1, len(endings) + 1)]
     for path, ending in zip(paths, endings, strict=True):
-        _check_output(path, source, Path("x" + ending).suffix)
+        check_output(path, source, Path("x" + ending).suffix)
     return paths
 
 
@@ -198,9 +198,13 @@ def write_strip(tiles: list[tuple[str, "Image"]], path: Path, columns: int | Non
     return images.save(strip(tiles, columns=columns), path)
 
 
-def check_picture(path: Path, source: Path) -> None:
-    """ValueError unless a picture can be written there."""
-    _check_output(path, source, ".png")
+def write_page(tiles: list[tuple[str, "Image"]], path: Path) -> Path:
+    """A page with a slider between the first picture and each of the others."""
+    from renoise.files import write
+    from renoise.page import sliders
+
+    (title, before), *edits = [(label.split("\n")[-1], picture) for label, picture in tiles]
+    return write(path, sliders(title, before, edits).encode())
 
 
 def _save(picture: "Image", path: Path, found: "Inversion", **made: Any) -> None:
@@ -252,12 +256,14 @@ def _whole(model: str) -> str:
     return str(Path(model).resolve()) if model not in PRESETS and Path(model).is_dir() else model
 
 
-def _check_output(path: Path, source: Path, suffix: str) -> None:
+def check_output(path: Path, source: Path, suffix: str) -> None:
+    """ValueError unless an output of this kind (.safetensors, .html, else a picture) can be written there."""
     from renoise import images
 
-    if suffix == ".safetensors" and path.suffix != suffix:
-        raise ValueError(f"{path}: an inversion is written as .safetensors")
-    if suffix != ".safetensors":
+    kinds = {".safetensors": "an inversion", ".html": "a page"}
+    if suffix in kinds and path.suffix != suffix:
+        raise ValueError(f"{path}: {kinds[suffix]} is written as {suffix}")
+    if suffix not in kinds:
         images.writable(path)
     if path.is_dir():
         raise ValueError(f"{path} is a folder")

@@ -5,11 +5,10 @@ the strengths of the edit losses, and for SDXL Turbo the length of the noise cor
 0.14 √numel. Models that nobody has published settings for get those of `ReNoise.for_pipeline`, and say so.
 """
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from renoise.settings import ADAPTIVE, ReNoise
+from renoise.settings import ADAPTIVE, CLOSED, ReNoise
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,9 @@ _LCM_LORA = ReNoise(
     lambda_pair=20.0, lambda_kl=0.075, source=f"{_TABLE_3}, LCM-LoRA",
 )  # fmt: skip
 _ADAPTIVE = replace(ADAPTIVE, source=_UNPUBLISHED)
-_FEW_STOCHASTIC = replace(_ADAPTIVE, first_guess="posterior", correction=math.inf)
+_FEW_STOCHASTIC = replace(CLOSED, source=_UNPUBLISHED)
 _ORCHARD = replace(ADAPTIVE, source="measured by benchmarks/reconstruction.py")
+_ORCHARD_FEW = replace(CLOSED, source="measured by benchmarks/few_step.py --search")
 
 # what model cards of distilled models say
 _UNGUIDED: dict[str, Any] = dict(guidance_scale=0.0, edit_guidance_scale=0.0)
@@ -98,6 +98,30 @@ _ALL = [
         source="10 steps: benchmarks/reconstruction.py; edit guidance 1.5: benchmarks/edit_guidance.py",
         license="Apache-2.0",
         about="the embedded model: fruits on coloured backgrounds, small enough for a CPU",
+    ),
+    Preset(
+        name="orchard-turbo",
+        repository="orchard-turbo",
+        size=128,
+        steps=4,
+        **_UNGUIDED,
+        scheduler=_ANCESTRAL,
+        settings=_ORCHARD_FEW,
+        source="ancestral Euler, 4 steps, no guidance: what training/distill.py made it for",
+        license="Apache-2.0",
+        about="orchard distilled to 1-4 steps",
+    ),
+    Preset(
+        name="orchard-lcm",
+        repository="orchard",
+        size=128,
+        steps=4,
+        scheduler=("LCMScheduler", dict(original_inference_steps=100)),
+        lora="orchard-lcm",
+        settings=_ORCHARD_FEW,
+        source="LCM, 4 steps, no guidance: what training/distill.py made it for",
+        license="Apache-2.0",
+        about="orchard with a LoRA that distils it to 2-8 steps",
     ),
     Preset(
         name="sd15",
