@@ -43,7 +43,7 @@ def main() -> None:
     print(f"{len(pictures)} scenes, the fruits of {sum(judged(judge, pictures, names))} named right before the edit.\n")
     print("| guidance | changed | named | kept, median | network calls |\n|---|---|---|---|---|")
     for guidance in options.guidance:
-        edited = renoise.edit(pipe, found, wishes, guidance_scale=guidance, output_type="pt")
+        edited = renoise.edit(pipe, found, wishes, guidance_scale=guidance, mask="none", output_type="pt")
         said = judge.name(edited)
         changed = [ground == asked for (_, ground), asked in zip(said, grounds, strict=True)]
         named = judged(judge, edited, [(fruits, ground) for (fruits, _), ground in zip(names, grounds, strict=True)])

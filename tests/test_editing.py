@@ -157,8 +157,76 @@ def test_flow_edit_goes_straight_from_the_photograph_to_the_edit(name):
 
 
 def test_flow_edit_needs_a_flow_and_takes_no_mask():
-    tiny, found = inverted("sd", method="flowedit", settings=None)
     with pytest.raises(ValueError, match="epsilon"):
-        renoise.edit(tiny.pipe, found, "an elephant")
+        inverted("sd", method="flowedit", settings=None)
+    tiny, found = inverted("sd3", method="flowedit", settings=None)
     with pytest.raises(ValueError, match="mask"):
         renoise.edit(tiny.pipe, found, "an elephant", mask="auto")
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_mask_is_found_and_kept_to_on_every_pipeline(name):
+    tiny, found = inverted(name)
+    given = {n: tiny.call[n] for n in found.record.needs}
+    edited = renoise.edit(tiny.pipe, found, "an elephant", mask="auto", keep=0.5, output_type="latent", **given)
+    assert edited.shape == found.latents.shape
+    assert edited.isfinite().all()
+
+
+def test_with_next_to_no_keep_a_guided_edit_stays_the_same_also_of_a_guided_inversion():
+    for name, options in (("sd", dict(guidance_scale=3.0)), ("sd", {}), ("qwen_image", dict(true_cfg_scale=3.0))):
+        tiny, found = inverted(name, **options)
+        more = {} if "true_cfg_scale" in options else {"guidance_scale": 3.0}
+        plain = renoise.edit(tiny.pipe, found, "an elephant", output_type="latent", **more)
+        rows = renoise.edit(tiny.pipe, found, "an elephant", keep=1e-9, output_type="latent", **more)
+        assert relative(rows, plain) < (0.02 if name == "qwen_image" else 1e-4)  # its pipeline rescales what it guided
+
+
+def test_the_source_of_an_edit_keeps_its_own_second_prompt(tmp_path):
+    tiny, found = inverted("sdxl", contractive=True, prompt_2=["a cat, detailed"] * 2, strength=0.5)
+    loaded = renoise.Inversion.load(found.save(tmp_path / "x.safetensors"))
+    kept = [
+        renoise.edit(tiny.pipe, f, tiny.prompts, keep=1.0, prompt_2=["a cat, detailed"] * 2, output_type="latent")
+        for f in (found, loaded)
+    ]
+    other = renoise.edit(tiny.pipe, loaded, tiny.prompts, keep=1.0, prompt_2="an elephant", output_type="latent")
+    x_0 = encode(tiny.pipe, tiny.images())
+    assert relative(kept[0], x_0) < 1e-4
+    assert relative(kept[1], x_0) < relative(other, x_0)
+
+
+def test_masks_as_people_have_them():
+    tiny, found = inverted("sd")
+    height, width = found.record.height, found.record.width
+    grey = PIL.Image.new("L", (width, height))
+    grey.paste(255, (0, 0, width // 2, height))
+    strokes = PIL.Image.new("RGBA", (width, height), (255, 255, 255, 0))
+    strokes.paste((255, 255, 255, 255), (0, 0, width // 2, height))
+    tensor = torch.zeros(height, width)
+    tensor[:, : width // 2] = 1
+    kinds = [grey, strokes, tensor, tensor[None], tensor[None, None], [grey, strokes]]
+    edits = [renoise.edit(tiny.pipe, found, "an elephant", mask=mask, output_type="latent") for mask in kinds]
+    for edited in edits[1:]:
+        assert torch.equal(edited, edits[0])
+
+
+def test_the_default_mask_does_not_depend_on_naming_the_steps_and_is_not_for_baselines(scenes):
+    pipe = renoise.load("orchard", device="cpu")
+    path, caption = scenes[0]
+    target = caption.rpartition(" on a")[0] + " on a yellow background"
+    found = renoise.invert(pipe, path, caption, measure=False)
+    edits = [
+        renoise.edit(pipe, found, target, output_type="latent", **more)
+        for more in ({}, {"mask": "auto"}, {"num_inference_steps": 10}, {"mask": "none"})
+    ]
+    assert torch.equal(edits[0], edits[1])
+    assert torch.equal(edits[0], edits[2])
+    assert not torch.equal(edits[0], edits[3])
+    noised = renoise.invert(pipe, path, caption, method="sdedit", strength=0.5, measure=False)
+    drawn = [renoise.edit(pipe, noised, target, output_type="latent", **more) for more in ({}, {"mask": "none"})]
+    assert torch.equal(*drawn)
+
+
+def test_edit_friendly_inversion_of_a_single_step_is_refused():
+    with pytest.raises(ValueError, match="stochastic"):
+        inverted("sdxl_turbo", method="edit-friendly", settings=None, strength=0.25)

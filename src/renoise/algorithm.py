@@ -28,15 +28,11 @@ Result = TypeVar("Result")
 Program = Generator[tuple[Tensor, int], Tensor, Result]
 Progress = Callable[[int, int], None]
 
-PATIENCE, PROGRESS = (
-    5,
-    0.9,
-)  # an image stalls if this many iterations do not bring its residual below 0.9 of what it was
+# an image stalls if this many iterations do not bring its residual below 0.9 of what it was
+PATIENCE, PROGRESS = 5, 0.9
 NOISE_LIKE = 0.5, 2.0  # standard deviations of an x_T that can be edited
-GROWTH, NEGLIGIBLE = (
-    2.0,
-    1e-4,
-)  # it diverges if it ends with this many times its least residual, unless that is rounding
+# it diverges if it ends with this many times its least residual, unless that is rounding
+GROWTH, NEGLIGIBLE = 2.0, 1e-4
 
 
 @dataclass(frozen=True)
@@ -130,13 +126,15 @@ def invert(
     references, `guesses` (n, B, ...) that of the first guess "posterior"; `seed` decides the random shifts of the pair loss;
     `aspect` is height / width. ValueError for settings that these steps leave without effect.
     """
-    if settings.correction > 0 and not any(step.stochastic for step in steps[start:]):
+    if settings.correction > 0 and not any(step.stochastic for step in steps):
         raise ValueError("correction needs a stochastic sampler (ancestral Euler, LCM, DDPM): set it to 0 for this one")
     x, epsilon, corrected, course, record = x_0, None, [], [], []
     for i in reversed(range(start, len(steps))):
         step, calls, reference = steps[i], 0, None
         z = noises[i - start] if noises is not None and step.stochastic else None
-        if settings.lambda_kl > 0 and step.t.alpha > 0:
+        # its noise will make such a step exact: there is nothing to iterate for
+        closed = z is not None and settings.first_guess == "posterior" and math.isinf(settings.correction)
+        if settings.lambda_kl > 0 and step.t.alpha > 0 and not closed:
             if references is None:
                 raise ValueError("the patch-KL loss needs the noise of its references")
             noised = step.t.alpha * x_0 + step.t.sigma * references[i - start]
@@ -154,8 +152,8 @@ def invert(
             else:
                 guess, drawn = step.posterior(x_0, x, w)
                 z = z if z is None else drawn
-        if z is not None and settings.first_guess == "posterior" and math.isinf(settings.correction):
-            solution, tries = _taken(guess), 0  # its noise will make the step exact: there is nothing to iterate for
+        if closed:
+            solution, tries = _taken(guess), 0
         else:
             solution, tries = yield from solve(step, i, x, guess, z, settings, reference, seed, aspect)
         calls, epsilon, diverged = calls + tries, solution.epsilon, solution.diverged

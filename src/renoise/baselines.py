@@ -19,7 +19,7 @@ def sdedit(steps: Sequence[Step], x_0: Tensor, w: Tensor, noises: Tensor | None,
     """SDEdit (arXiv 2108.01073): x_0 (B, ...) noised with w to the level of step `start`; nothing is asked, nothing kept."""
     course = [step.s.alpha * x_0 + step.s.sigma * w for step in steps[start:-1]]
     x_T = steps[start].t.alpha * x_0 + steps[start].t.sigma * w
-    return _trajectory(x_T, noises, [*course, x_0], calls=0)
+    return _trajectory(x_T, noises, [*course, x_0], calls=[0] * len(steps[start:]))
     yield  # a program that asks nothing is a program too
 
 
@@ -29,7 +29,8 @@ def edit_friendly(steps: Sequence[Step], x_0: Tensor, ws: Tensor, start: int) ->
     Each step's noise z is then what leads from one of these latents to the next. ValueError unless every step draws noise, but
     for the last, where those of few-step samplers do not: there the method reconstructs no better than the network draws.
     """
-    if not all(step.stochastic for step in steps[start:-1]):
+    drawn = [step.stochastic for step in steps[start:]]
+    if not any(drawn) or not all(drawn[:-1]):
         raise ValueError(
             "edit-friendly inversion needs a stochastic sampler: DDIM with eta=1.0, ancestral Euler, DDPM, LCM"
         )
@@ -40,29 +41,28 @@ def edit_friendly(steps: Sequence[Step], x_0: Tensor, ws: Tensor, start: int) ->
         if steps[i].stochastic:
             out = (yield course[n], i).to(x_0.dtype)
             noises.append(steps[i].noise(course[n], course[n + 1], out))
-    return _trajectory(course[0], torch.stack(noises), course[1:], calls=1)
+    return _trajectory(course[0], torch.stack(noises), course[1:], calls=[int(noisy) for noisy in drawn])
 
 
-def flow_edit(steps: Sequence[Step], x_0: Tensor, x_T: Tensor, start: int) -> Program[Tensor]:
+def flow_edit(steps: Sequence[Step], x_0: Tensor, ws: Tensor, start: int) -> Program[Tensor]:
     """FlowEdit (arXiv 2412.08629): from x_0 (B, ...) straight to the edit, along the difference of the two prompts' velocities.
 
-    x_T is x_0 noised to the level of step `start`; its noise is used at every level. Asks about rows (2B, ...), source first.
-    ValueError for networks that do not predict a flow's velocity.
+    At every level x_0 is noised afresh, with ws (n, B, ...); one noise a level, and the pipeline's guidance for both prompts.
+    Asks about rows (2B, ...), source first. ValueError for networks that do not predict a flow's velocity.
     """
     if steps[0].prediction is not FLOW:
         raise ValueError(f"FlowEdit is for flow models, this network predicts {steps[0].prediction.name}")
-    level = steps[start].t
-    w = (x_T - level.alpha * x_0) / level.sigma
     edited = x_0
-    for i in range(start, len(steps)):
+    for i, w in zip(range(start, len(steps)), ws, strict=True):
         t, s = steps[i].t, steps[i].s
         source = t.alpha * x_0 + t.sigma * w
         plain, asked = (yield torch.cat([source, edited + source - x_0]), i).to(x_0.dtype).chunk(2)
         edited = edited + (s.sigma - t.sigma) * (asked - plain)
-    return torch.cat([x_0, edited])
+    return edited
 
 
-def _trajectory(x_T: Tensor, noises: Tensor | None, course: list[Tensor], calls: int) -> Trajectory:
+def _trajectory(x_T: Tensor, noises: Tensor | None, course: list[Tensor], calls: list[int]) -> Trajectory:
     none = torch.zeros(len(course), len(x_T), device=x_T.device)
-    counts = torch.full((len(course),), calls)
-    return Trajectory(x_T, noises, torch.stack(course), none, none.long() + calls, none > 0, counts)
+    counts = torch.tensor(calls)
+    iterations = counts[:, None].expand(-1, len(x_T))
+    return Trajectory(x_T, noises, torch.stack(course), none, iterations, none > 0, counts)

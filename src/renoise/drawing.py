@@ -44,7 +44,7 @@ def reconstruct(
         pipe, inversion, program, record.prompt, record.negative_prompt, record.guidance_scale,
         num_inference_steps=num_inference_steps, output_type=output_type, progress=progress, call=call,
     )  # fmt: skip
-    return _pictures(run, len(inversion), output_type)
+    return _pictures(run, output_type)
 
 
 def edit(
@@ -77,11 +77,18 @@ def edit(
     record, preset = inversion.record, find(pipe)
     if not 0 <= keep <= 1:
         raise ValueError(f"keep must lie in [0, 1], got {keep}")
+    method, own_steps = record.settings.get("method"), num_inference_steps in (None, record.num_inference_steps)
     if mask is None:
-        mask = preset.edit_mask if preset and num_inference_steps is None else EVERYWHERE
+        mask = preset.edit_mask if preset and own_steps and method is None else EVERYWHERE
     mask = None if isinstance(mask, str) and mask == EVERYWHERE else mask
     if original is not None and mask is None:
         raise ValueError("original= puts back what lies outside a mask: give mask= too")
+    if (keep > 0 or mask is not None) and not own_steps:
+        raise ValueError("keep and mask follow the inversion's own course: leave num_inference_steps out")
+    if (keep > 0 or mask is not None or method == "flowedit") and method is not None and inversion.course is None:
+        raise ValueError(f"a file of method {method!r} does not hold the photograph that this needs: invert it again")
+    if method == "flowedit" and (keep > 0 or mask is not None or pseudo_guidance is not None):
+        raise ValueError("FlowEdit takes no keep, mask or pseudo_guidance: leave them out")
     if guidance_scale is None:
         guidance_scale = preset.edit_guidance_scale if preset else record.guidance_scale
     if others := [name for name in record.call if name.startswith("prompt_") and name not in call]:
@@ -91,27 +98,18 @@ def edit(
     merged = {**record.call, **call}
     for note in calling.too_long(pipe, prompts + (negatives or []), merged):
         warnings.warn(note, stacklevel=2)
-    options: dict[str, Any] = dict(num_inference_steps=num_inference_steps, progress=progress, call=call)
-    if (keep > 0 or mask is not None) and num_inference_steps not in (None, record.num_inference_steps):
-        raise ValueError("keep and mask follow the inversion's own course: leave num_inference_steps out")
     guides = calling.guides(pipe, guidance_scale, merged)
-    straight = record.settings.get("method") == "flowedit"
-    if straight and (keep > 0 or mask is not None or pseudo_guidance is not None or inversion.course is None):
-        raise ValueError("FlowEdit takes no keep, mask or pseudo_guidance, and no inversion from a file")
-    rows = keep > 0 or pseudo_guidance is not None or straight
-    if pseudo_guidance is None:
-        pseudo_guidance = guidance_scale if guides and guidance_scale else 1.0
-    two = calling.doubled(record.prompt if negatives is None else negatives, prompts, record.call, call) if rows else {}
-    course = None
-    if keep > 0 or mask is not None:
-        course = (inversion.course if inversion.course is not None else _course(pipe, inversion, call)).to(
-            pipe._execution_device
-        )
+    course = _course(pipe, inversion, call) if keep > 0 or mask is not None else None
     allowed = _allowed(pipe, inversion, prompts, mask, course, call)
+    rows = keep > 0 or pseudo_guidance is not None
+    if pseudo_guidance is None:
+        pseudo_guidance = calling.row_guidance(pipe, guidance_scale, merged)
 
     def program(steps: Sequence[Step], x_T: Tensor, noises: Tensor | None, start: int) -> Program[Tensor]:
-        if straight and inversion.course is not None:
-            return baselines.flow_edit(steps, inversion.course[-1].to(x_T.device), x_T, start)
+        if method == "flowedit" and inversion.course is not None:
+            x_0 = inversion.course[-1].to(x_T.device)
+            ws = algorithm.noises(record.seed, "guess", len(steps) - start, x_0)
+            return baselines.flow_edit(steps, x_0, ws, start)
         more: dict[str, Any] = {"course": course}
         if allowed is not None:
             more["mask"] = editing.at_latents(allowed, x_T, record.height / record.width)
@@ -119,17 +117,17 @@ def edit(
             more |= {"rows": True, "guidance": pseudo_guidance, "keep": keep}
         return editing.redraw(steps, x_T, noises, start, **more)
 
-    if rows:
-        # the two prompts are rows of the pipeline's batch, which guides as it did while inverting
-        own = record.guidance_scale if guides else guidance_scale
-        negative = record.negative_prompt and record.negative_prompt * 2
-        options["call"] = {**call, **two["call"]}
-        run = _run(pipe, inversion, program, two["prompts"], negative, own, rows=2,
-                   output_type=output_type, **options)  # fmt: skip
+    options: dict[str, Any] = dict(num_inference_steps=num_inference_steps, progress=progress, output_type=output_type)
+    if rows or method == "flowedit":
+        sources = negatives if negatives is not None and rows else record.prompt
+        options["call"] = calling.doubled(sources, prompts, record.call, call)
+        # FlowEdit has the pipeline guide both prompts
+        own = calling.unguided(pipe) if guides and rows and "true_cfg_scale" not in merged else guidance_scale
+        run = _run(pipe, inversion, program, [*sources, *prompts], None, own, rows=2, **options)
     else:
         negative = negatives if negatives is not None else (record.prompt if guides else None)
-        run = _run(pipe, inversion, program, prompts, negative, guidance_scale, output_type=output_type, **options)
-    return _pictures(run, len(inversion), output_type, _outside(inversion, allowed, original))
+        run = _run(pipe, inversion, program, prompts, negative, guidance_scale, call=call, **options)
+    return _pictures(run, output_type, _outside(inversion, allowed, original))
 
 
 def _run(
@@ -170,29 +168,34 @@ def _run(
     return drive(pipe, program, shape, {**arguments, "output_type": wanted})
 
 
-def _pictures(run: Run[Any], count: int, output_type: str, outside: Callable[[Tensor], Tensor] | None = None) -> Any:
-    """The last `count` of what was drawn, as asked for."""
+def _pictures(run: Run[Any], output_type: str, outside: Callable[[Tensor], Tensor] | None = None) -> Any:
+    """What was drawn, as asked for."""
     if not run.result.isfinite().all():
         raise ValueError(
             "the network gave numbers that are not finite: load the pipeline in another dtype, fp32 or bf16"
         )
     if output_type == "latent":
-        return run.result[-count:]
-    if hidden := sum((getattr(run.output, "nsfw_content_detected", None) or ())[-count:]):
-        warnings.warn(f"the pipeline's safety checker has blacked out {hidden} of {count} pictures", stacklevel=3)
-    pictures = run.output.images[-count:]
+        return run.result
+    if hidden := sum(getattr(run.output, "nsfw_content_detected", None) or ()):
+        warnings.warn(
+            f"the pipeline's safety checker has blacked out {hidden} of {len(run.result)} pictures", stacklevel=3
+        )
+    pictures = run.output.images
     pictures = outside(pictures) if outside and output_type in ("pil", "pt") else pictures
     return images.to_images(pictures) if output_type == "pil" else pictures
 
 
 def _course(pipe: Any, inversion: Inversion, call: dict[str, Any]) -> Tensor:
-    """The latents after each step of the reconstruction."""
+    """The latents after each step of the inversion, or, if it is from a file, of its reconstruction."""
+    if inversion.course is not None:
+        return inversion.course.to(pipe._execution_device)
     record, passed = inversion.record, list[Tensor]()
 
     def program(steps: Sequence[Step], x_T: Tensor, noises: Tensor | None, start: int) -> Program[Tensor]:
         return (yield from _noted(algorithm.generate(steps, x_T, noises, start), passed))
 
-    _run(pipe, inversion, program, record.prompt, record.negative_prompt, record.guidance_scale, call=call)
+    given = {name: call[name] for name in record.needs if name in call}
+    _run(pipe, inversion, program, record.prompt, record.negative_prompt, record.guidance_scale, call=given)
     return torch.stack(passed[1:])
 
 
@@ -221,20 +224,18 @@ def _allowed(
     if mask is None or course is None:
         return None
     if not isinstance(mask, str) or mask != AUTO:
-        found = images.batch(mask, record.height, record.width).mean(1, keepdim=True)
+        found = images.masks(mask, record.height, record.width)
         if len(found) not in (1, len(inversion)):
             raise ValueError(f"mask: {len(found)} masks for {len(inversion)} images; give one for all or one for each")
         return found
-    two = calling.doubled(record.prompt, prompts, record.call, call)
     aspect = record.height / record.width
 
-    def program(steps: Sequence[Step], x_T: Tensor, noises: Tensor | None, start: int) -> Program[Tensor]:
-        return (yield from editing.difference(steps, x_T, course, start, aspect))
+    def program(steps: Sequence[Step], x_T: Tensor, noises: Tensor | None, start: int) -> Program[tuple[Tensor]]:
+        return editing.difference(steps, x_T, course, start, aspect)
 
-    negative = record.negative_prompt and record.negative_prompt * 2
-    arguments = {**call, **two["call"]}
-    run = _run(pipe, inversion, program, two["prompts"], negative, record.guidance_scale, call=arguments, rows=2)
-    return editing.mask_of(run.result)
+    own, both = calling.unguided(pipe), calling.doubled(record.prompt, prompts, record.call, call)
+    run = _run(pipe, inversion, program, [*record.prompt, *prompts], None, own, call=both, rows=2)
+    return editing.mask_of(run.result[0])
 
 
 def _outside(

@@ -42,7 +42,7 @@ def redraw(
     guidance: float = 1.0,
     keep: float = 0.0,
 ) -> Program[Tensor]:
-    """Denoise x_T (B, ...) from step number `start` on under the target prompt -> x_0, or with `rows` (2B, ...), source first.
+    """Denoise x_T (B, ...) from step number `start` on under the target prompt -> x_0.
 
     `noises` are those of the stochastic steps from `start` on. `course` (n, B, ...) holds the source's latents after each step,
     for `mask`, which broadcasts over latents, and `keep`. With `rows` the program asks about latents (2B, ...): the first half
@@ -63,11 +63,14 @@ def redraw(
         if course is not None:
             source = course[i - start]
             x = x if mask is None else mask * x + (1 - mask) * source
-    return torch.cat([source if course is not None else x, x]) if rows else x
+    return x
 
 
-def difference(steps: Sequence[Step], x_T: Tensor, course: Tensor, start: int, aspect: float) -> Program[Tensor]:
-    """Where the prompts disagree along the source's course: maps (B, 1, H, W) in [0, 1]. Asks about rows, as `redraw` does."""
+def difference(steps: Sequence[Step], x_T: Tensor, course: Tensor, start: int, aspect: float) -> Program[tuple[Tensor]]:
+    """Where the prompts disagree along the source's course: maps (B, 1, H, W) in [0, 1]. Asks about rows, as `redraw` does.
+
+    In a tuple, because a pipeline takes a bare tensor for latents.
+    """
     total: Tensor | None = None
     for i in [i for i in range(start, len(steps)) if steps[i].t.sigma >= NOISY * steps[i].t.alpha] or [start]:
         x = course[i - start - 1] if i > start else x_T
@@ -77,7 +80,7 @@ def difference(steps: Sequence[Step], x_T: Tensor, course: Tensor, start: int, a
     assert total is not None
     total = avg_pool2d(total, 3, 1, 1, count_include_pad=False)
     greatest = total.flatten(1).quantile(GREATEST, dim=1).reshape(-1, 1, 1, 1)
-    return (total / greatest.clamp_min(torch.finfo(total.dtype).tiny)).clamp_max(1)
+    return ((total / greatest.clamp_min(torch.finfo(total.dtype).tiny)).clamp_max(1),)
 
 
 def mask_of(difference: Tensor) -> Tensor:

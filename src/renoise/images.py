@@ -101,6 +101,44 @@ def batch(images: Any, height: int, width: int) -> "Tensor":
     return to_tensor([one if isinstance(one, torch.Tensor) else fit(one, width, height) for one in opened])
 
 
+def masks(mask: Any, height: int, width: int) -> "Tensor":
+    """Masks of any kind as one tensor (B, 1, height, width) in [0, 1]: one or a list of files, PIL pictures and tensors.
+
+    What is transparent is black. Tensors are (H, W), (1, H, W), (3, H, W) or a batch of these last. ValueError for another size.
+    """
+    import torch
+
+    if isinstance(mask, torch.Tensor) and mask.ndim == 2:
+        mask = mask[None]
+    several = list(mask) if isinstance(mask, (list, tuple)) or getattr(mask, "ndim", 3) == 4 else [mask]
+    found = []
+    for one in several:
+        if isinstance(one, (str, os.PathLike)):
+            one = _drawn_mask(Path(one))
+        elif isinstance(one, Image.Image):
+            one = _on_black(one)
+        if isinstance(one, torch.Tensor):
+            one = one.float().mean(0, keepdim=True)
+            if one.shape[1:] != (height, width):
+                raise ValueError(f"mask: a tensor must be of {height} x {width} pixels, got {tuple(one.shape[1:])}")
+            found.append(one.clamp(0, 1))
+        else:
+            found.append(to_tensor([fit(one.convert("RGB"), width, height)])[0, :1])
+    return torch.stack(found)
+
+
+def _drawn_mask(path: Path) -> Image.Image:
+    open_image(path)  # says what is wrong with the file
+    with _open(path) as image:
+        return _on_black(_upright(path, image))
+
+
+def _on_black(image: Image.Image) -> Image.Image:
+    """A mask as greys; strokes on a transparent layer are its white."""
+    rgba = image.convert("RGBA")
+    return Image.composite(rgba.convert("L"), Image.new("L", rgba.size), rgba.getchannel("A"))
+
+
 def to_images(tensor: "Tensor") -> list[Image.Image]:
     """The rows of a tensor in [0, 1] with shape (B, 3, H, W) as pictures."""
     if not bool(tensor.isfinite().all()):

@@ -18,9 +18,10 @@ class ReNoise:
     weights_low     w_1 … w_{K+1} for timesteps below `boundary`; None: the last iterate alone. An image that has converged gives
     weights_high    its last iterate the weights of those it no longer needs: the mean of a convergent sequence has the same limit
     boundary        timestep (0 … 1000) between the two
-    lambda_pair     strengths of the edit losses (regularize.py), applied to every prediction with w_k > 0
+    lambda_pair     strengths of the edit losses (regularize.py), applied to every prediction with w_k > 0 of an iterated step
     lambda_kl
-    correction      noise correction of stochastic samplers: how far z may move, as a fraction of √numel; 0 none, inf override
+    correction      noise correction of stochastic samplers: how far z may move, as a fraction of √numel; 0 none, inf override;
+                    inf with the first guess "posterior" closes a stochastic step without iterating
     anderson        mix the last two iterates (Anderson acceleration, m = 1): fewer iterations at tight tolerances
     first_guess     "latent": z^(0) = x_s, as in the paper; "epsilon": x_s carried on along the last step's ε̂, which is free;
                     "posterior": x_0 noised as the sampler would have noised it, and z with it (Step.posterior)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-from renoise.bench.fruits import NAMES, Picker, compose, main_caption, read_photos
+from renoise.bench.fruits import NAMES, SIZE, Picker, compose, main_caption, read_photos
 from renoise.pipelines.loading import load as pipeline
 
 KINDS, WEIGHTS = (Path(__file__).parent / f"classifier.{ending}" for ending in ("json", "safetensors"))
@@ -65,12 +65,15 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def name(self, images: np.ndarray | torch.Tensor) -> list[Naming]:
-        """Kinds from left to right and background of pictures, uint8 (N, 128, 128, 3) or floats (N, 3, 128, 128) in [0, 1]."""
+        """Kinds from left to right and background of pictures, uint8 (N, 128, 128, 3) or floats (N, 3, H, W) in [0, 1]."""
         if isinstance(images, np.ndarray):
             images = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
         out: list[Naming] = []
         for part in images.split(64):
-            x = part.to(self.head.left.weight.device, torch.float32) * 2 - 1
+            x = part.to(self.head.left.weight.device, torch.float32)
+            if x.shape[-2:] != (SIZE, SIZE):  # it knows fruits of this size
+                x = F.interpolate(x, (SIZE, SIZE), mode="bicubic", antialias=True).clamp(0, 1)
+            x = x * 2 - 1
             left, right, ground = (v.argmax(1).tolist() for v in self(x))
             for a, b, c in zip(left, right, ground, strict=True):
                 fruits = (self.kinds[a],) if b == len(self.kinds) else (self.kinds[a], self.kinds[b])

@@ -7,6 +7,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,15 @@ def run(
     namer: Namer | None = None,
     batch: int = 8,
     progress: Callable[[str], None] = lambda line: None,
-) -> tuple[dict[str, Any], list[tuple[str, list[Any]]]]:
-    """Every way's figures, and its pictures of the tasks shown: (name, PIL images) for each strength."""
+    about: dict[str, Any],
+    folder: Path,
+) -> dict[str, Any]:
+    """Every way's figures. report.json, report.md and page.html in `folder` are written anew after each way."""
     shown = [n for n in range(len(tasks)) if sum(t.edit == tasks[n].edit for t in tasks[:n]) < SHOWN]
-    rows, pages = [], []
+    rows: list[dict[str, Any]] = []
+    pages = [("source", [images.to_images(as_tensor(tasks[n].picture))[0] for n in shown])]
+    report = {**about, "tasks": len(tasks), "batch": batch, "rows": rows, "not measured": MISSING}
+    report["shown"] = [tasks[n].target for n in shown]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # baselines do not converge, and are here to show it
         for way in ways:
@@ -52,9 +58,8 @@ def run(
                 rows.append({**row, "scores": _summary(tasks, each)})
                 pages.append((f"{way.name} {strength}".strip(), images.to_images(pictures[shown])))
                 progress(line(rows[-1]))
-    sources = [("source", [images.to_images(as_tensor(tasks[n].picture))[0] for n in shown])]
-    report = {"tasks": len(tasks), "batch": batch, "rows": rows, "not measured": MISSING}
-    return {**report, "shown": [tasks[n].target for n in shown]}, sources + pages
+            publish(report, pages, folder)
+    return report
 
 
 def _edited(pipe: Any, way: Way, tasks: Sequence[Task], batch: int) -> dict[str, tuple[Tensor, float, float]]:
@@ -65,7 +70,9 @@ def _edited(pipe: Any, way: Way, tasks: Sequence[Task], batch: int) -> dict[str,
     began = time.perf_counter()
     for part in parts:
         prompts = [task.source for task in part]
-        found.append(api.invert(pipe, [t.picture for t in part], prompts, measure=False, **way.invert, **more))
+        inversion = api.invert(pipe, [t.picture for t in part], prompts, measure=False, **way.invert, **more)
+        assert inversion.course is not None
+        found.append(replace(inversion, course=inversion.course.cpu()))  # there may be many
     inverting = time.perf_counter() - began
     made = {}
     for strength, arguments in way.edits.items():
@@ -115,7 +122,8 @@ def line(row: dict[str, Any]) -> str:
     for score in row["scores"].values():
         success = f"{score['success']:.2f} · " if "success" in score else ""
         exact = f" · {score['exact']:.1f}" if "exact" in score else ""
-        cells.append(f"{success}{score['kept']:.1f} ({score['kept_worst']:.1f}){exact}")
+        kept = f"{score['kept']:.1f} ({score['kept_worst']:.1f})" if "kept" in score else "–"
+        cells.append(f"{success}{kept}{exact}")
     return f"| {row['way']} | {row['strength']} | {row['calls']:.0f} | {row['seconds']:.1f} | {' | '.join(cells)} |"
 
 
@@ -136,13 +144,11 @@ def table(report: dict[str, Any]) -> str:
     )
 
 
-def publish(report: dict[str, Any], pages: list[tuple[str, list[Any]]], folder: Path) -> list[Path]:
+def publish(report: dict[str, Any], pages: list[tuple[str, list[Any]]], folder: Path) -> None:
     """Write report.json, report.md and page.html into a folder."""
-    return [
-        write(folder / "report.json", (json.dumps(report, indent=1) + "\n").encode()),
-        write(folder / "report.md", (table(report) + "\n").encode()),
-        write(folder / "page.html", _page(report, pages).encode()),
-    ]
+    write(folder / "report.json", (json.dumps(report, indent=1) + "\n").encode())
+    write(folder / "report.md", (table(report) + "\n").encode())
+    write(folder / "page.html", _page(report, pages).encode())
 
 
 def _page(report: dict[str, Any], pages: list[tuple[str, list[Any]]]) -> str:
@@ -151,17 +157,13 @@ def _page(report: dict[str, Any], pages: list[tuple[str, list[Any]]]) -> str:
     head = "".join(f"<th>{html.escape(target.removeprefix('a photo of '))}</th>" for target in report["shown"])
     rows = [
         f"<tr><th>{html.escape(name)}</th>"
-        + "".join(
-            f'<td><img src="{data_url(picture)}"><img class="before" src="{source}"></td>'
-            for picture, source in zip(pictures, sources, strict=True)
-        )
+        + "".join(f'<td class="s{n}"><img src="{data_url(picture)}"></td>' for n, picture in enumerate(pictures))
         + "</tr>"
         for name, pictures in pages
     ]
-    style = (
-        "body{font:14px system-ui;margin:24px}td{position:relative;padding:2px}img{width:128px;display:block}"
-        ".before{position:absolute;inset:2px;opacity:0;transition:opacity .15s}td:hover .before{opacity:1}"
-        "th{font-weight:500;text-align:left;max-width:128px;vertical-align:top}"
+    style = "".join(f".s{n}{{background-image:url({source})}}" for n, source in enumerate(sources)) + (
+        "body{font:14px system-ui;margin:24px}td{padding:0;background-size:cover}img{width:128px;display:block}"
+        "td:hover img{opacity:0}th{font-weight:500;text-align:left;max-width:128px;vertical-align:top}"
     )
     return (
         f"<!doctype html><meta charset=utf-8><title>Edits with {html.escape(report['model'])}</title><style>{style}</style>"

@@ -51,12 +51,12 @@ def scores(task: Task, edited: Tensor, naming: Naming | None) -> dict[str, float
     if after.shape != before.shape:  # the model draws another size: it is judged at the photograph's
         after = interpolate(after, before.shape[-2:], mode="bicubic", antialias=True).clamp(0, 1)
     stays = torch.from_numpy(task.stays)[None, None]
-    out = {"kept": psnr(after, before, stays).item(), "kept_ssim": ssim(after, before, stays).item()}
+    out = {"kept": _capped(psnr(after, before, stays)), "kept_ssim": ssim(after, before, stays).item()}
     grey_after, grey_before = (x.mean(1, keepdim=True) for x in (after, before))
     out["structure"] = 1 - ssim(grey_after, grey_before, 1 - stays).item()
     if task.answer:
         right, known = task.answer
-        out["exact"] = psnr(after, as_tensor(right), torch.from_numpy(known)[None, None]).item()
+        out["exact"] = _capped(psnr(after, as_tensor(right), torch.from_numpy(known)[None, None]))
     if task.named and naming:
         success = sorted(naming[0]) == sorted(task.named[0]) and naming[1] == task.named[1]
         if task.tint:
@@ -65,4 +65,9 @@ def scores(task: Task, edited: Tensor, naming: Naming | None) -> dict[str, float
             was, wanted = (float(np.square(mean - colour).sum()) for colour in task.tint)
             success &= wanted < was
         out["success"] = float(success)
-    return {name: value for name, value in out.items() if np.isfinite(value)}
+    return {name: value for name, value in out.items() if not np.isnan(value)}  # nan: nothing was to stay, or to change
+
+
+def _capped(value: Tensor) -> float:
+    """A PSNR, at most 100 dB: an infinite one would be no figure."""
+    return min(value.item(), 100.0)

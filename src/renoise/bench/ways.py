@@ -33,18 +33,23 @@ def ways(preset: Preset, flow: bool = False) -> Iterator[Way]:
         yield Way(f"mask found, keep {keep:g}", _guided(1.0, 1.5, 2.0, keep=keep, mask="auto"))
     for strength in (0.5, 0.75):
         yield Way(f"strength {strength:g}", _guided(1.5, 2.0, **everywhere), {"strength": strength})
-    losses = replace(preset.settings, lambda_pair=10.0, lambda_kl=0.055)
+    stochastic = preset.settings.correction > 0
+    # 0.14: a step that its noise closes is not iterated, and knows no losses
+    losses = replace(preset.settings, lambda_pair=10.0, lambda_kl=0.055, correction=0.14 if stochastic else 0.0)
     yield Way("edit losses", _guided(1.0, 1.5, 2.0, **everywhere), {"settings": losses})
-    yield from (_few if few else _many)(everywhere, flow)
+    yield from _few(everywhere, stochastic) if few else _many(everywhere, flow)
 
 
-def _few(everywhere: dict[str, Any], _: bool) -> Iterator[Way]:
+def _few(everywhere: dict[str, Any], stochastic: bool) -> Iterator[Way]:
     """Baselines for few steps."""
     for strength in (0.5, 0.75):
         yield Way(f"SDEdit {strength:g}", _guided(1.0, 1.5, **everywhere), {"method": "sdedit", "strength": strength})
-    yield Way("edit-friendly DDPM", _guided(1.0, 1.5, 2.0, **everywhere), {"method": "edit-friendly"})
     yield Way("plain inversion", _guided(1.0, 1.5, **everywhere), {"settings": ReNoise(iterations=0, tolerance=0)})
-    yield Way("the paper's settings", _guided(1.0, 1.5, **everywhere), {"settings": PRESETS["sdxl-turbo"].settings})
+    paper = PRESETS["sdxl-turbo"].settings
+    if stochastic:
+        yield Way("edit-friendly DDPM", _guided(1.0, 1.5, 2.0, **everywhere), {"method": "edit-friendly"})
+    settings = paper if stochastic else replace(paper, correction=0.0)
+    yield Way("the paper's settings", _guided(1.0, 1.5, **everywhere), {"settings": settings})
 
 
 def _many(everywhere: dict[str, Any], flow: bool) -> Iterator[Way]:

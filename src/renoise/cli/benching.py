@@ -21,6 +21,7 @@ def edits(
     report: console.Report,
 ) -> list[Path]:
     """The files written. ValueError for a folder that is neither kind of benchmark."""
+    tasks.check_output(output / "page.html", data, ".html")
     chosen, judged = _tasks(data, count, report)
     pipe = tasks.load(model, report)
     preset = find(pipe)
@@ -35,11 +36,13 @@ def edits(
     wanted = [way for way in every if not only or any(part in way.name for part in only)]
     if not wanted:
         raise ValueError(f"--only {' '.join(only or [])}: there are {', '.join(way.name for way in every)}")
-    figures, pages = bench.run(pipe, chosen, wanted, namer=namer, batch=batch, progress=console.note)
-    figures = {"model": preset.name, "data": data.name, **figures}
+    about = {"model": preset.name, "data": data.resolve().name}
+    figures = bench.run(
+        pipe, chosen, wanted, namer=namer, batch=batch, progress=console.note, about=about, folder=output
+    )
     report.data["rows"] = figures["rows"]
     report.lines.append(bench.table(figures))
-    return bench.publish(figures, pages, output)
+    return [output / name for name in ("report.json", "report.md", "page.html")]
 
 
 def _tasks(data: Path, count: int, report: console.Report) -> tuple[list[Task], bool]:

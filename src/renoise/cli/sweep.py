@@ -58,4 +58,8 @@ def draw(
 
 
 def _whole_number(name: str, value: float) -> float | int:
-    return int(value) if name in ("steps", "iterations") else value
+    if name not in ("steps", "iterations"):
+        return value
+    if value != int(value):
+        raise ValueError(f"{name} is a whole number, got {value:g}")
+    return int(value)

@@ -87,15 +87,35 @@ def arguments(
 
 
 def doubled(
-    sources: list[str], targets: list[str], source_call: dict[str, Any], target_call: dict[str, Any]
+    sources: list[str], targets: list[str], record_call: dict[str, Any], call: dict[str, Any]
 ) -> dict[str, Any]:
-    """Prompts, and further arguments that hold texts, for a batch of two halves: the source's rows, then the target's."""
-    texts = {name: text for name, text in target_call.items() if name.startswith("prompt_")}
-    call = {}
-    for name, text in texts.items():
-        halves = (source_call.get(name, text), text)
-        call[name] = [x for half in halves for x in spread(half, len(targets), name)]
-    return {"prompts": [*sources, *targets], "call": call}
+    """The call for a batch of two halves, the source's rows, then the target's, without the pipeline's own guidance.
+
+    What holds a text or a value for each image is doubled; negative prompts and `true_cfg_scale` are switched off (None, 1).
+    """
+    merged, out = {**record_call, **call}, dict(call)
+    for name, value in merged.items():
+        if name.startswith("prompt_"):
+            halves = (record_call.get(name, sources), value)
+            out[name] = [x for half in halves for x in spread(half, len(targets), name)]
+        elif name.startswith("negative_prompt"):
+            out[name] = None
+        elif name == "true_cfg_scale":
+            out[name] = 1.0
+        elif isinstance(value, list) and len(value) == len(targets):
+            out[name] = [*value, *value]
+        elif isinstance(value, torch.Tensor) and value.ndim > 3 and len(value) == len(targets) > 1:
+            out[name] = torch.cat([value, value])
+    return out
+
+
+def row_guidance(pipe: Any, guidance_scale: float | None, call: dict[str, Any]) -> float:
+    """The factor w in plain + w (asked - plain) that the pipeline would guide with, 1.0 if it would not."""
+    if not guides(pipe, guidance_scale, call):
+        return 1.0
+    if "true_cfg_scale" in accepted(pipe):
+        return float(call["true_cfg_scale"])
+    return float(guidance_scale or 0.0) + (1.0 if unguided(pipe) == 0.0 else 0.0)
 
 
 def refuse(pipe: Any, call: dict[str, Any]) -> None:
