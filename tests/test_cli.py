@@ -467,3 +467,19 @@ def test_a_sweep_is_a_grid_over_two_settings(run: Run, tiny: list[str], monkeypa
 @pytest.mark.parametrize("axis", ["guidance", "guidance=", "guidance=1,x", "colour=1", "strength=1"])
 def test_a_sweep_over_nonsense_is_refused(run: Run, axis: str):
     _fails(run("sweep", "apple.png", "--to", "a lemon", "--rows", axis), axis.split("=")[0])
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        ("edit apple.png --to x --mask nowhere.png", "nowhere.png"),
+        ("edit apple.png --to x --mask none --keep-outside", "--keep-outside"),
+        ("invert apple.png --method flowedit", "flowedit"),
+        ("sweep apple.png --to x --rows steps=4.5", "whole numbers"),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_is_loaded(
+    run: Run, argv: str, says: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(renoise, "load", lambda *a, **k: pytest.fail("it was loaded"))
+    _fails(run(*argv.split()), says)

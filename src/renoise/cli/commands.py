@@ -62,6 +62,8 @@ def invert(
 ) -> None:
     """Find the noise from which the model draws a photograph, and keep it in a .safetensors file."""
     with console.reporting(format) as report:
+        if options.method == "flowedit":
+            raise ValueError("--method flowedit finds no noise to keep in a file: use renoise edit")
         image = tasks.photograph(photo)
         (path,) = tasks.outputs(output, photo, ".safetensors")
         pipe = tasks.load(model, report)
@@ -113,6 +115,11 @@ def edit(
     """Draw a photograph, or an inversion of one, with another prompt. Several --to share one inversion."""
     with console.reporting(format) as report:
         image = None
+        mask = mask or ("auto" if keep_outside else None)
+        if mask not in (None, "auto", "none"):
+            tasks.photograph(Path(mask))
+        if keep_outside and mask == "none":
+            raise ValueError("--keep-outside needs a mask: leave --mask none out")
         if strip:
             tasks.check_output(strip, source, ".png")
         if page:

@@ -86,7 +86,9 @@ Negative = Annotated[str | None, Parameter(help="what the picture does not show"
 Keep = Annotated[
     float | None, Parameter(help="0 … 1: how far the source's own course is followed", validator=Number(gte=0, lte=1))
 ]
-Mask = Annotated[str | None, Parameter(help="picture, white where it may change; auto (found), none")]
+Mask = Annotated[
+    str | None, Parameter(help="picture, white where it may change; auto: found; none (default: the preset's)")
+]
 KeepOutside = Annotated[bool, Parameter(help="put the photograph's own pixels back outside the mask", negative="")]
 Strip = Annotated[Path | None, Parameter(help="also write source and edits side by side, labelled, to this picture")]
 Page = Annotated[Path | None, Parameter(help="also write a page, .html, with sliders between source and edits")]

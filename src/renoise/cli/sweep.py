@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from renoise.inversion import Inversion
 
 _OF_EDITS = {"guidance": "guidance_scale", "keep": "keep"}
+_WHOLE = ("steps", "iterations")
 _OF_INVERSIONS = ("strength", "steps", "iterations", "tolerance", "lambda_pair", "lambda_kl", "correction")
 
 
@@ -23,9 +24,10 @@ def axis(option: str, text: str) -> tuple[str, list[float]]:
     if name not in (known := (*_OF_EDITS, *_OF_INVERSIONS)):
         raise ValueError(f"{option} {text}: no setting {name!r}, there are {', '.join(known)}")
     try:
-        numbers = [float(value) for value in values.split(",")]
+        numbers = [_number(name, value) for value in values.split(",")]
     except ValueError:
-        raise ValueError(f"{option} {text}: write numbers after the =, such as {name}=1,1.5,2") from None
+        kind = "whole numbers" if name in _WHOLE else "numbers"
+        raise ValueError(f"{option} {text}: write {kind} after the =, such as {name}=1,2,3") from None
     return name, numbers
 
 
@@ -46,7 +48,7 @@ def draw(
     for a in rows:
         for b in columns:
             values = {row: a, column: b}
-            inverting: dict[str, Any] = {n: _whole_number(n, v) for n, v in values.items() if n in _OF_INVERSIONS}
+            inverting: dict[str, Any] = {n: v for n, v in values.items() if n in _OF_INVERSIONS}
             key = tuple(inverting.items())
             if key not in found:
                 found[key] = tasks.invert(pipe, image, prompt, dataclasses.replace(options, **inverting))
@@ -57,9 +59,10 @@ def draw(
     tasks.write_strip(tiles, path, columns=len(columns))
 
 
-def _whole_number(name: str, value: float) -> float | int:
-    if name not in ("steps", "iterations"):
+def _number(name: str, text: str) -> float | int:
+    value = float(text)
+    if name not in _WHOLE:
         return value
     if value != int(value):
-        raise ValueError(f"{name} is a whole number, got {value:g}")
+        raise ValueError(f"{name} is a whole number")
     return int(value)
