@@ -11,7 +11,7 @@ No state is kept on the pipeline. Arguments not named here go to the pipeline's 
 import math
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any
@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from renoise import algorithm, baselines, images
-from renoise.algorithm import Program, Progress, Trajectory
+from renoise.algorithm import Program, Progress, Result, Trajectory
 from renoise.drawing import Picture, edit, first_step, reconstruct
 from renoise.inversion import Inversion, Record, describe
 from renoise.metrics import psnr
 from renoise.pipelines import calling
 from renoise.pipelines import latents as autoencoding
-from renoise.pipelines.driver import drive
+from renoise.pipelines.driver import Run, drive
 from renoise.pipelines.finding import find
 from renoise.pipelines.loading import load
 from renoise.pipelines.schedulers import Reading
@@ -133,7 +133,7 @@ def invert(
         return algorithm.watched(inverting, taken, progress)
 
     began = time.perf_counter()
-    run = drive(pipe, program, tuple(x_0.shape), {**arguments, "output_type": "latent"})
+    run = _drive(pipe, program, tuple(x_0.shape), {**arguments, "output_type": "latent"})
     notes = calling.too_long(pipe, prompts + (negatives or []), call) + [note for note in (run.reading.note,) if note]
     notes += run.result.doubts(made["steps"], made["settings"].tolerance, whole=made["start"] == 0)
     plain, needs = calling.parts(call)
@@ -174,15 +174,26 @@ def invert(
 def _decoded(pipe: Any, x_0: Tensor, arguments: dict[str, Any]) -> Tensor:
     """What the pipeline's own decoding makes of x_0, without asking its network if that can be helped."""
 
-    def program(questions: int) -> Program[Tensor]:
-        for i in range(questions):
-            yield x_0, i
+    def program(_: Reading) -> Program[Tensor]:
         return x_0
+        yield
+
+    return _drive(pipe, program, tuple(x_0.shape), arguments).output.images
+
+
+def _drive(
+    pipe: Any, program: Callable[[Reading], Program[Result]], shape: tuple[int, ...], arguments: dict[str, Any]
+) -> Run[Result]:
+    """`drive`, for programs that may ask nothing: LCM pipelines decode what their last step returned, so there must be one."""
+
+    def asking(reading: Reading) -> Program[Result]:
+        yield torch.zeros(shape), 0
+        return (yield from program(reading))
 
     try:
-        return drive(pipe, lambda _: program(0), tuple(x_0.shape), arguments).output.images
-    except UnboundLocalError:  # LCM pipelines decode what their last step returned: there must be one
-        return drive(pipe, lambda _: program(1), tuple(x_0.shape), arguments).output.images
+        return drive(pipe, program, shape, arguments)
+    except UnboundLocalError:
+        return drive(pipe, asking, shape, arguments)
 
 
 def _plain(settings: ReNoise) -> dict[str, Any]:
