@@ -29,8 +29,8 @@ def ways(preset: Preset, flow: bool = False) -> Iterator[Way]:
     yield Way("mask found", _guided(1.0, 1.5, 2.0, 3.0, mask="auto"))
     yield Way("guidance", _guided(1.0, 1.5, 2.0, 3.0, **everywhere))
     for keep in (0.5, 1.0):
-        yield Way(f"keep {keep:g}", _guided(1.0, 1.5, 2.0, keep=keep, **everywhere))
-        yield Way(f"mask found, keep {keep:g}", _guided(1.0, 1.5, 2.0, keep=keep, mask="auto"))
+        yield Way(f"keep {keep:g}", _guided(1.0, 1.5, keep=keep, **everywhere))
+    yield Way("mask found, keep 0.5", _guided(1.0, 1.5, keep=0.5, mask="auto"))
     for strength in (0.5, 0.75):
         yield Way(f"strength {strength:g}", _guided(1.5, 2.0, **everywhere), {"strength": strength})
     stochastic = preset.settings.correction > 0
