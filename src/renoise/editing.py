@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
 
 from renoise import regularize
 from renoise.algorithm import Program
@@ -26,7 +26,9 @@ from renoise.step import Step
 # The prompts' predictions are compared where sigma is at least this many times alpha: there the network goes by the prompt. With
 # less noise it sees the picture, and the predictions differ along edges and in textures instead of in what is named.
 NOISY = 3.0
-CONTRAST = 0.5  # a pixel may change where the predictions differ by this share of the greatest difference
+# A pixel may change where the predictions differ by this share of the greatest difference; where that is the smaller part of the
+# picture, an object, by less: its shaded side differs less and belongs to it.
+CONTRAST, OF_OBJECT = 0.5, 0.35
 GREATEST = 0.95  # which quantile of the differences counts as the greatest
 
 
@@ -85,7 +87,9 @@ def difference(steps: Sequence[Step], x_T: Tensor, course: Tensor, start: int, a
 
 def mask_of(difference: Tensor) -> Tensor:
     """The mask (B, 1, H, W) of a map of differences: 1 where they are great, its rim moved outwards by a pixel and soft."""
-    grown = torch.nn.functional.max_pool2d((difference >= CONTRAST).float(), 3, 1, 1)
+    wide = (difference >= CONTRAST).float().flatten(1).mean(1) > 0.5
+    least = torch.where(wide, CONTRAST, OF_OBJECT).to(difference).reshape(-1, 1, 1, 1)
+    grown = max_pool2d((difference >= least).float(), 3, 1, 1)
     return avg_pool2d(grown, 3, 1, 1, count_include_pad=False)
 
 

@@ -277,5 +277,5 @@ def check_output(path: Path, source: Path, suffix: str) -> None:
 def _knows_fruits() -> str:
     from renoise.pipelines.presets import PRESETS
 
-    others = ", ".join(name for name in PRESETS if name != DEFAULT_MODEL)
+    others = ", ".join(name for name in PRESETS if not name.startswith(DEFAULT_MODEL))
     return f"{DEFAULT_MODEL} knows fruits and vegetables only; for other photographs use --model with one of {others}"
