@@ -10,7 +10,7 @@ from PIL import Image
 
 import renoise
 from renoise.bench import classifier, pie, scenes
-from renoise.bench.tasks import as_tensor, scores
+from renoise.bench.tasks import as_tensor, same, scores
 from renoise.bench.ways import ways
 from renoise.cli import main
 from renoise.metrics import psnr, ssim
@@ -70,8 +70,8 @@ def test_the_judge_names_real_scenes_mostly_right_and_not_their_targets():
     before = judge.name(torch.cat([as_tensor(task.picture) for task in chosen]))
     answers = judge.name(torch.cat([as_tensor(task.answer[0]) for task in chosen if task.answer]))
     wanted = [task.named for task in chosen if task.answer and task.named]
-    assert not any(classifier.same(said, task.named) for said, task in zip(before, chosen, strict=True) if task.named)
-    assert np.mean([classifier.same(*pair) for pair in zip(answers, wanted, strict=True)]) > 0.6
+    assert not any(same(said, task.named) for said, task in zip(before, chosen, strict=True) if task.named)
+    assert np.mean([same(*pair) for pair in zip(answers, wanted, strict=True)]) > 0.6
 
 
 @pytest.mark.parametrize("name", ["orchard", "sdxl-turbo"])

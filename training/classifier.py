@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from renoise.bench.classifier import KINDS, WEIGHTS, Head, held_out, load, same
+from renoise.bench.classifier import KINDS, WEIGHTS, Head, held_out, load
 from renoise.bench.fruits import NAMES, kind_of, read_words
+from renoise.bench.tasks import same
 
 from .common import Clock, Optimizer, arguments, begin, fit
 from .data import load_scenes

@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from renoise.bench import classifier
 from renoise.bench.fruits import read_photos, read_scenes
+from renoise.bench.tasks import Naming, same
 
 from .common import device, psnr, to_tensor
 from .export import folder_size
@@ -98,12 +99,12 @@ def gflop(pipe: StableDiffusionPipeline) -> float:
     return counter.get_total_flops() / 1e9
 
 
-def named(judge: classifier.Classifier, images: np.ndarray, names: list[classifier.Naming]) -> dict[str, float]:
+def named(judge: classifier.Classifier, images: np.ndarray, names: list[Naming]) -> dict[str, float]:
     """Shares of pictures whose kinds and background are all named right; in order; and each alone."""
     said = judge.name(images)
     pairs = list(zip(said, names, strict=True))
     return {
-        "both": float(np.mean([classifier.same(a, b) for a, b in pairs])),
+        "both": float(np.mean([same(a, b) for a, b in pairs])),
         "both_in_order": float(np.mean([a == b for a, b in pairs])),
         "kinds": float(np.mean([sorted(a[0]) == sorted(b[0]) for a, b in pairs])),
         "background": float(np.mean([a[1] == b[1] for a, b in pairs])),

@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from renoise.bench.fruits import NAMES, SIZE, Picker, compose, main_caption, read_photos
+from renoise.bench.tasks import Naming
 from renoise.pipelines.loading import load as pipeline
 
 KINDS, WEIGHTS = (Path(__file__).parent / f"classifier.{ending}" for ending in ("json", "safetensors"))
-Naming = tuple[tuple[str, ...], str]
 
 
 def _conv(inner: int, outer: int, stride: int = 1) -> nn.Sequential:
@@ -89,11 +89,6 @@ def load() -> Classifier:
     head = Head(state["stem.0.weight"].shape[1], len(kinds))
     head.load_state_dict(state)
     return Classifier(encoder, head, kinds).eval()
-
-
-def same(a: Naming, b: Naming) -> bool:
-    """All named alike: the fruits whatever their order, and the background."""
-    return sorted(a[0]) == sorted(b[0]) and a[1] == b[1]
 
 
 def held_out(root: Path, name: str, count: int, seed: int = 7) -> tuple[np.ndarray, list[Naming], list[str]]:

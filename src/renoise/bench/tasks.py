@@ -34,6 +34,11 @@ class Task:
     name: str = field(default="")
 
 
+def same(a: Naming, b: Naming) -> bool:
+    """All named alike: the fruits whatever their order, and the background."""
+    return sorted(a[0]) == sorted(b[0]) and a[1] == b[1]
+
+
 def as_tensor(picture: Image.Image) -> Tensor:
     """A picture as (1, 3, H, W) in [0, 1]."""
     return torch.tensor(np.asarray(picture.convert("RGB"))).permute(2, 0, 1)[None] / 255
@@ -58,7 +63,7 @@ def scores(task: Task, edited: Tensor, naming: Naming | None) -> dict[str, float
         right, known = task.answer
         out["exact"] = _capped(psnr(after, as_tensor(right), torch.from_numpy(known)[None, None]))
     if task.named and naming:
-        success = sorted(naming[0]) == sorted(task.named[0]) and naming[1] == task.named[1]
+        success = same(naming, task.named)
         if task.tint:
             inside = 1 - task.stays
             mean = (after[0].numpy() * inside).sum((1, 2)) / inside.sum()
