@@ -55,7 +55,7 @@ orchard: $(RUN)
 	$(BIN)/python -m training.distill lcm --data "$(DATA)" --seeds 0 1 2 --minutes 12 $(RANKS) --start runs/turbo
 	$(BIN)/python -m training.export turbo --data "$(DATA)"
 	$(BIN)/python -m training.export lcm --data "$(DATA)"
-	$(BIN)/python -m training.siblings --data "$(DATA)"
+	$(BIN)/python -m training.siblings --data "$(DATA)" --count 200
 
 # Both stamps go stale with the files that say what to install, and only then.
 $(RUN): pyproject.toml constraints.txt | $(BIN)/python
