@@ -48,6 +48,7 @@ def _few(everywhere: dict[str, Any], stochastic: bool) -> Iterator[Way]:
     paper = PRESETS["sdxl-turbo"].settings
     if stochastic:
         yield Way("edit-friendly DDPM", _guided(1.0, 1.5, 2.0, **everywhere), {"method": "edit-friendly"})
+        yield Way("edit-friendly DDPM, mask found", _guided(1.0, 1.5, mask="auto"), {"method": "edit-friendly"})
     settings = paper if stochastic else replace(paper, correction=0.0)
     yield Way("the paper's settings", _guided(1.0, 1.5, **everywhere), {"settings": settings})
 
