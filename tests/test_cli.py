@@ -435,7 +435,7 @@ def test_an_edit_in_a_mask_keeps_the_rest_and_says_how_it_was_made(run: Run, tin
     before, after = images.open_image("apple.png"), Image.open("edit.png")
     kept = images.fit(before, 32, 32).crop((0, 17, 32, 32))
     assert after.crop((0, 17, 32, 32)).tobytes() == kept.tobytes()
-    made = json.loads(after.text["renoise"])  # type: ignore[attr-defined]
+    made = json.loads(after.info["renoise"])
     assert (made["mask"], made["keep"], made["guidance_scale"]) == ("mask.png", 0.5, 2.0)
     assert Image.open("strip.png").width > 2 * 256
     page = Path("page.html").read_text(encoding="utf-8")

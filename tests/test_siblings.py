@@ -70,7 +70,7 @@ def test_seed_decides_the_noises_and_strength_how_many_there_are(pipes, name, sc
     half = renoise.invert(pipes[name], path, caption, strength=0.5)
     assert half.noises is not None
     assert len(half.noises) == 1
-    assert half.psnr[0] > half.ceiling_psnr[0] - 1  # type: ignore[index]
+    assert half.psnr[0] > half.ceiling_psnr[0] - 1
     with pytest.raises(ValueError, match="num_inference_steps"):
         renoise.reconstruct(pipes[name], first, num_inference_steps=3)
 

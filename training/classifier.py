@@ -14,14 +14,14 @@ from renoise.bench.tasks import same
 
 from .common import Clock, Optimizer, arguments, begin, fit
 from .data import load_scenes
+from .denoiser import load_latents
 
 
 def train(args: argparse.Namespace) -> None:
     """Train the head on the stored latents of the training scenes."""
     where = begin(args)
-    sets, table = load_scenes(args.out, args.seeds)
-    latents = np.concatenate([np.load(args.out / f"latents-{s}.npy", mmap_mode="r") for s in args.seeds])
-    corners = np.concatenate([_corners(s) for s in sets])
+    latents, table, _ = load_latents(args)
+    corners = np.concatenate([_corners(s) for s in load_scenes(args.out, args.seeds)[0]])
     all_kinds = [kind_of(p[1]) for p in read_words(args.data, "fruits_train")[0]]
     kinds = sorted(set(all_kinds))
     number = np.array([kinds.index(k) for k in all_kinds])

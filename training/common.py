@@ -16,6 +16,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import distributed, nn
 
+from renoise import metrics
+
 
 def device(name: str | None = None) -> torch.device:
     """A GPU where there is one, the CPU otherwise."""
@@ -30,12 +32,7 @@ def to_tensor(images: np.ndarray, where: torch.device) -> torch.Tensor:
 
 def psnr(a: torch.Tensor, b: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
     """PSNR of each picture in dB; inputs in [-1, 1]. With a mask (N, 1, H, W) only its pixels count."""
-    error = ((a.clamp(-1, 1) - b) / 2).square()
-    if mask is None:
-        mean = error.mean((1, 2, 3))
-    else:
-        mean = (error * mask).sum((1, 2, 3)) / (3 * mask.sum((1, 2, 3)))
-    return -10 * torch.log10(mean)
+    return metrics.psnr(a.clamp(-1, 1) / 2, b / 2, mask)
 
 
 def arguments(p: argparse.ArgumentParser, *, minutes: float, batch: int, rate: float) -> None:
@@ -214,7 +211,7 @@ class Peers:
             return
         meeting = args.meeting or args.out / f"meeting-{os.getpid()}"
         if args.rank is None:
-            module = sys.modules["__main__"].__spec__.name  # type: ignore[union-attr]
+            module = sys.modules["__main__"].__spec__.name
             for rank in range(1, self.ranks):
                 extra = ["--rank", str(rank), "--meeting", str(meeting)]
                 subprocess.Popen([sys.executable, "-m", module, *sys.argv[1:], *extra])

@@ -7,6 +7,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from renoise.bench.ways import Way
 from renoise.files import write
 from renoise.inversion import Inversion
 from renoise.page import data_url
-from renoise.pipelines.finding import network
+from renoise.pipelines.driver import count_rows
 
 Namer = Callable[[Tensor], list[Naming]]
 MISSING = {
@@ -76,29 +77,15 @@ def _edited(pipe: Any, way: Way, tasks: Sequence[Task], batch: int) -> dict[str,
     inverting = time.perf_counter() - began
     made = {}
     for strength, arguments in way.edits.items():
-        began, out, count = time.perf_counter(), [], _counting(pipe)
-        for part, inversion in zip(parts, found, strict=True):
-            out.append(api.edit(pipe, inversion, [t.target for t in part], output_type="pt", **arguments).cpu())
-        calls = count() + sum(inversion.evaluations * len(inversion) for inversion in found)
+        began, out = time.perf_counter(), []
+        with ExitStack() as stack:
+            rows = count_rows(pipe, stack)
+            for part, inversion in zip(parts, found, strict=True):
+                out.append(api.edit(pipe, inversion, [t.target for t in part], output_type="pt", **arguments).cpu())
+        calls = rows[0] + sum(inversion.evaluations * len(inversion) for inversion in found)
         seconds = inverting + time.perf_counter() - began
         made[strength] = torch.cat(out), calls / len(tasks), seconds / len(tasks)
     return made
-
-
-def _counting(pipe: Any) -> Callable[[], int]:
-    """Count the rows that the network sees until the count is asked for."""
-    rows = [0]
-
-    def count(_: Any, args: tuple, kwargs: dict) -> None:
-        rows[0] += len(args[0] if args else kwargs["hidden_states" if "hidden_states" in kwargs else "sample"])
-
-    handle = network(pipe).register_forward_pre_hook(count, with_kwargs=True)
-
-    def end() -> int:
-        handle.remove()
-        return rows[0]
-
-    return end
 
 
 def _summary(tasks: Sequence[Task], each: list[dict[str, float]]) -> dict[str, dict[str, float]]:

@@ -40,20 +40,20 @@ def tasks(folder: Path, count: int | None = None) -> tuple[list[Task], list[str]
             kind = KINDS[int(entry["editing_type_id"])]
             if count is not None and taken.get(kind, 0) >= count:
                 continue
-            found.append(_task(folder, name, kind, entry))
+            found.append(_task(folder, kind, entry))
             taken[kind] = taken.get(kind, 0) + 1
         except (KeyError, TypeError, ValueError, IndexError, OSError) as error:
             problems.append(f"{name}: {type(error).__name__}: {error}")
     return found, problems
 
 
-def _task(folder: Path, name: str, kind: str, entry: dict[str, Any]) -> Task:
+def _task(folder: Path, kind: str, entry: dict[str, Any]) -> Task:
     path = folder / "annotation_images" / entry["image_path"]
     if not path.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"{entry['image_path']} lies outside the folder")
     picture = images.fit(images.open_image(path), SIZE, SIZE)
     source, target = (_words(entry[key]) for key in ("original_prompt", "editing_prompt"))
-    return Task(kind, picture, source, target, 1 - decode(entry["mask"]), name=name)
+    return Task(kind, picture, source, target, 1 - decode(entry["mask"]))
 
 
 def decode(runs: list[int]) -> np.ndarray:

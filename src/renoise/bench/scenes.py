@@ -53,7 +53,6 @@ def _task(photos: Photos, pick: Picker, tints: dict[str, np.ndarray], edit: str,
     picture, fruits = _composed(photos, chosen, places, plain_background(ground, rng))
     named, phrases = [photos.kinds[i] for i in chosen], [photos.phrases[i][0] for i in chosen]
     source, every = _caption(phrases, ground), np.maximum.reduce(fruits)
-    name = f"{edit}: {source.removeprefix('a photo of ')}"
     if edit == "background":
         flat = np.broadcast_to(np.array(BACKGROUNDS[other], np.float32), (SIZE, SIZE, 3)).copy()
         answer, _ = _composed(photos, chosen, places, flat)
@@ -67,7 +66,6 @@ def _task(photos: Photos, pick: Picker, tints: dict[str, np.ndarray], edit: str,
             stays,
             (tuple(named), other),
             answer=(answer, known),
-            name=name,
         )
     side, tint = int(rng.integers(2)) if pair else 0, None
     if edit == "colour":
@@ -78,7 +76,7 @@ def _task(photos: Photos, pick: Picker, tints: dict[str, np.ndarray], edit: str,
         i = next(i for i in iter(lambda: pick(rng), None) if photos.kinds[i] not in named)
         named[side], phrases[side] = photos.kinds[i], photos.phrases[i][0]
     stays = 1 - _grown(fruits[side])
-    return Task(edit, picture, source, _caption(phrases, ground), stays, (tuple(named), ground), tint, name=name)
+    return Task(edit, picture, source, _caption(phrases, ground), stays, (tuple(named), ground), tint)
 
 
 def _composed(

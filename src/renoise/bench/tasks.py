@@ -1,6 +1,6 @@
 """What an edit is asked to do, and how well it did."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -31,7 +31,6 @@ class Task:
     named: Naming | None = None
     tint: tuple[np.ndarray, np.ndarray] | None = None
     answer: tuple[Image.Image, np.ndarray] | None = None
-    name: str = field(default="")
 
 
 def same(a: Naming, b: Naming) -> bool:

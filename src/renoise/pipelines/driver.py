@@ -65,7 +65,7 @@ def drive(
     call = {name: list(value) if isinstance(value, list) else value for name, value in call.items()}
     with ExitStack() as stack:
         stack.callback(vars(driven).clear)  # it refers to itself, and would keep the networks from being freed
-        rows = _count_rows(pipe, stack)
+        rows = count_rows(pipe, stack)
         stack.enter_context(torch.no_grad())
         output = _loop_of(pipe)(driven, **call)
         session.finish(interrupted=getattr(driven, "_interrupt", False))
@@ -265,7 +265,7 @@ def _loop_of(pipe: Any) -> Callable[..., Any]:
     return loop
 
 
-def _count_rows(pipe: Any, stack: ExitStack) -> list[int]:
+def count_rows(pipe: Any, stack: ExitStack) -> list[int]:
     """Count the rows that this thread sends through the pipeline's networks until `stack` closes; guidance doubles them."""
     rows, thread = [0], threading.get_ident()
 
