@@ -1,16 +1,19 @@
 """Samplers: what one step makes of (x̂_0, ε̂) and fresh noise z,  x_s = A x̂_0 + B ε̂ + C z.
 
     DDIM(η)   A = α_s                      B = sqrt(σ_s² − C²)     C = η σ_s sqrt(1 − (α_t σ_s / α_s σ_t)²)
+    DDPM      A = α_s β/σ_t² + κ α_t       B = κ σ_t               C = sqrt(β) σ_s/σ_t,  κ = sqrt(1 − β) σ_s²/σ_t²
     LCM       A = α_s (keep + skip α_t)    B = α_s skip σ_t        C = σ_s
     TCD(γ)    A = α_s                      B = α_s σ_d/α_d         C = sqrt(σ_s² − B²),  d the level at (1 − γ) of s's timestep
 
 DDIM (arXiv 2010.02502, eq. 12 and 16): η = 0 is DDIM, Euler and flow-matching Euler; η = 1 is DDPM and ancestral Euler.
+DDPM (arXiv 2006.11239, eq. 7) as it was first written, with β = 1 − ᾱ_t/ᾱ_s.
 LCM (arXiv 2310.04378, appendix C; consistency models, arXiv 2303.01469): with u = scaling · time, skip = d²/(u² + d²) and
 keep = u/sqrt(u² + d²), d the data's standard deviation; scaling = inf (skip 0, keep 1) is stochastic flow sampling.
 TCD (arXiv 2402.19159, section 4): down to level d, then noised up to s; γ = 0 is DDIM.
 """
 
 import math
+from ctypes import c_float
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -47,6 +50,22 @@ class DDIM:
         kept = t.alpha * s.sigma / (s.alpha * t.sigma)
         C = self.eta * s.sigma * math.sqrt(1 - kept * kept)
         return Mix(s.alpha, math.sqrt(max(s.sigma * s.sigma - C * C, 0.0)), C)
+
+
+@dataclass(frozen=True)
+class DDPM:
+    """DDIM(1), but that ᾱ_t/ᾱ_s is a float32, as in a scheduler whose tables are, if `single`.
+
+    β then lacks digits where steps are short: with 50 steps a latent is off by 1.4e-6 of its size.
+    """
+
+    single: bool = True
+
+    def mix(self, t: Level, s: Level) -> Mix:
+        ratio = (t.alpha / s.alpha) ** 2
+        beta = 1 - (c_float(ratio).value if self.single else ratio)
+        kept = math.sqrt(1 - beta) * (s.sigma / t.sigma) ** 2
+        return Mix(s.alpha * beta / t.sigma**2 + kept * t.alpha, kept * t.sigma, math.sqrt(beta) * s.sigma / t.sigma)
 
 
 @dataclass(frozen=True)

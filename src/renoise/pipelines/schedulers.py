@@ -27,7 +27,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from renoise.prediction import FLOW, PREDICTIONS, V_PREDICTION, Prediction
-from renoise.samplers import DDIM, LCM, TCD, Sampler
+from renoise.samplers import DDIM, DDPM, LCM, TCD, Sampler
 from renoise.schedule import Level, Schedule
 from renoise.step import Step
 
@@ -161,7 +161,10 @@ def _samplers(host: Any) -> Iterator[Sampler]:
         yield LCM(host.config["timestep_scaling"])
     if gamma := getattr(inspect.signature(host.step).parameters.get("eta"), "default", 0.0):
         yield TCD(gamma, tuple(host.alphas_cumprod.tolist()))
-    yield from (DDIM(0.0), DDIM(1.0), LCM(math.inf))
+    yield DDIM(0.0)
+    if not hasattr(host, "sigmas") and hasattr(host, "alphas_cumprod"):
+        yield DDPM(single=host.alphas_cumprod.dtype == torch.float32)
+    yield from (DDIM(1.0), LCM(math.inf))
 
 
 class _UnknownStep(ValueError):
