@@ -74,6 +74,20 @@ def test_the_judge_names_real_scenes_mostly_right_and_not_their_targets():
     assert np.mean([same(*pair) for pair in zip(answers, wanted, strict=True)]) > 0.6
 
 
+@needs_photographs
+def test_tasks_are_of_scenes_that_the_judge_names_right():
+    judge = classifier.load()
+    chosen = [task for task in scenes.tasks(DATA, 8, judge.name) if task.answer and task.named]
+    assert len(chosen) == 8
+    for task in chosen:
+        assert task.answer
+        assert task.named
+        asked = judge.name(torch.cat([as_tensor(task.picture), as_tensor(task.answer[0])]))
+        assert same(asked[1], task.named)
+        assert same(asked[0], (task.named[0], asked[0][1]))
+        assert asked[0][1] != task.named[1]
+
+
 @pytest.mark.parametrize("name", ["orchard", "sdxl-turbo"])
 def test_every_way_is_one_that_the_library_accepts(name):
     preset = renoise.PRESETS[name]

@@ -26,9 +26,9 @@ from renoise.step import Step
 # The prompts' predictions are compared where sigma is at least this many times alpha: there the network goes by the prompt. With
 # less noise it sees the picture, and the predictions differ along edges and in textures instead of in what is named.
 NOISY = 3.0
-# A pixel may change where the predictions differ by this share of the greatest difference; where that is the smaller part of the
-# picture, an object, by less: its shaded side differs less and belongs to it.
-CONTRAST, OF_OBJECT = 0.5, 0.35
+# A pixel may change where the predictions differ by this share of the greatest difference. Where that is the smaller part of the
+# picture, an object, by less, and a pixel further: its shaded side and its rim differ less and belong to it.
+CONTRAST, OF_OBJECT = 0.6, 0.35
 GREATEST = 0.95  # which quantile of the differences counts as the greatest
 
 
@@ -40,17 +40,20 @@ def redraw(
     *,
     course: Tensor | None = None,
     mask: Tensor | None = None,
+    find: bool = False,
     rows: bool = False,
     guidance: float = 1.0,
     keep: float = 0.0,
-) -> Program[Tensor]:
-    """Denoise x_T (B, ...) from step number `start` on under the target prompt -> x_0.
+    aspect: float = 1.0,
+) -> Program[tuple[Tensor, Tensor | None]]:
+    """Denoise x_T (B, ...) from step number `start` on under the target prompt -> x_0, and the mask (1 or B, 1, H, W).
 
     `noises` are those of the stochastic steps from `start` on. `course` (n, B, ...) holds the source's latents after each step,
-    for `mask`, which broadcasts over latents, and `keep`. With `rows` the program asks about latents (2B, ...): the first half
-    under the source prompt.
+    for masks and `keep`. With `rows` the program asks about latents (2B, ...), the first half under the source prompt, and with
+    `find` too it finds the mask on the way, from the first steps on. `aspect` is height / width.
     """
-    x, source = x_T, x_T
+    x, source, noisy = x_T, x_T, is_noisy(steps, start)
+    apart = torch.zeros(())
     for i in range(start, len(steps)):
         step, z = steps[i], None
         if noises is not None and steps[i].stochastic:
@@ -58,39 +61,41 @@ def redraw(
         out = (yield (torch.cat([x, x]) if rows else x), i).to(x.dtype)
         if rows:
             plain, asked = out.chunk(2)
+            if find and i in noisy:
+                apart = apart + difference(plain, asked, aspect)
+                mask = mask_of(apart)
             out = plain + guidance * (asked - plain)
             if keep > 0 and course is not None:
                 out = out - keep * (plain - step.required(source, course[i - start], z))
         x = step.denoise(x, out, z)
         if course is not None:
             source = course[i - start]
-            x = x if mask is None else mask * x + (1 - mask) * source
-    return x
+            if mask is not None:
+                m = at_latents(mask, x, aspect)
+                x = m * x + (1 - m) * source
+    return x, mask
 
 
-def difference(steps: Sequence[Step], x_T: Tensor, course: Tensor, start: int, aspect: float) -> Program[tuple[Tensor]]:
-    """Where the prompts disagree along the source's course: maps (B, 1, H, W) in [0, 1]. Asks about rows, as `redraw` does.
-
-    In a tuple, because a pipeline takes a bare tensor for latents.
-    """
-    total: Tensor | None = None
-    for i in [i for i in range(start, len(steps)) if steps[i].t.sigma >= NOISY * steps[i].t.alpha] or [start]:
-        x = course[i - start - 1] if i > start else x_T
-        plain, asked = (yield torch.cat([x, x]), i).float().chunk(2)
-        apart = regularize.maps(asked - plain, aspect).square().mean(1, keepdim=True).sqrt()
-        total = apart if total is None else total + apart
-    assert total is not None
-    total = avg_pool2d(total, 3, 1, 1, count_include_pad=False)
-    greatest = total.flatten(1).quantile(GREATEST, dim=1).reshape(-1, 1, 1, 1)
-    return ((total / greatest.clamp_min(torch.finfo(total.dtype).tiny)).clamp_max(1),)
+def is_noisy(steps: Sequence[Step], start: int) -> list[int]:
+    """The numbers of the steps at which a mask is looked for; the first one taken is always among them."""
+    return [i for i in range(start, len(steps)) if i == start or steps[i].t.sigma >= NOISY * steps[i].t.alpha]
 
 
-def mask_of(difference: Tensor) -> Tensor:
-    """The mask (B, 1, H, W) of a map of differences: 1 where they are great, its rim moved outwards by a pixel and soft."""
-    wide = (difference >= CONTRAST).float().flatten(1).mean(1) > 0.5
-    least = torch.where(wide, CONTRAST, OF_OBJECT).to(difference).reshape(-1, 1, 1, 1)
-    grown = max_pool2d((difference >= least).float(), 3, 1, 1)
-    return avg_pool2d(grown, 3, 1, 1, count_include_pad=False)
+def difference(plain: Tensor, asked: Tensor, aspect: float) -> Tensor:
+    """How far two outputs (B, ...) are apart at each place: (B, 1, H, W)."""
+    return regularize.maps((asked - plain).float(), aspect).square().mean(1, keepdim=True).sqrt()
+
+
+def mask_of(apart: Tensor) -> Tensor:
+    """The mask (B, 1, H, W), with a soft rim, of a map of differences: 1 where they are great."""
+    apart = avg_pool2d(apart, 3, 1, 1, count_include_pad=False)
+    apart = apart / apart.flatten(1).quantile(GREATEST, dim=1).reshape(-1, 1, 1, 1).clamp_min(
+        torch.finfo(apart.dtype).tiny
+    )
+    ground = (apart >= CONTRAST).float()
+    object_ = max_pool2d((apart >= OF_OBJECT).float(), 3, 1, 1)
+    mask = torch.where(ground.mean((1, 2, 3), keepdim=True) > 0.5, ground, object_)
+    return avg_pool2d(mask, 3, 1, 1, count_include_pad=False)
 
 
 def at_latents(mask: Tensor, like: Tensor, aspect: float) -> Tensor:

@@ -6,6 +6,8 @@ kind         "a red apple …" → "a yellow lemon …"                       th
 colour       "a red apple …" → "a yellow apple …"                       the background must stay
 """
 
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,24 +24,42 @@ from renoise.bench.fruits import (
     plain_background,
     read_photos,
 )
-from renoise.bench.tasks import Task
+from renoise.bench.tasks import Naming, Task, same
 
 EDITS = ("background", "swap", "kind", "colour")
 RIM = 5  # pixels around a fruit that count for neither side
 
 
-def tasks(data: Path, count: int, seed: int = 11) -> list[Task]:
-    """`count` tasks of each kind of edit, from rotations of the fruits that no training has seen."""
+def tasks(
+    data: Path, count: int, namer: Callable[[np.ndarray], list[Naming]] | None = None, seed: int = 11
+) -> list[Task]:
+    """`count` tasks of each kind of edit, from rotations of the fruits that no training has seen.
+
+    With a `namer` (classifier.py), which will judge the edits, only of scenes that it names right as they are, and after the
+    edit where the right answer is known: what it says of an edited picture then tells of the edit.
+    """
     photos = read_photos(data, "fruits_test_sequences")
     pick, tints = Picker(photos), _tints(photos)
-    return [
-        _task(photos, pick, tints, edit, np.random.default_rng([seed, number, n]))
-        for number, edit in enumerate(EDITS)
-        for n in range(count)
-    ]
+    chosen = []
+    for number, edit in enumerate(EDITS):
+        drawn = (_task(photos, pick, tints, edit, np.random.default_rng([seed, number, n])) for n in itertools.count())
+        chosen += itertools.islice((task for task, is_ in drawn if namer is None or _known(task, is_, namer)), count)
+    return chosen
 
 
-def _task(photos: Photos, pick: Picker, tints: dict[str, np.ndarray], edit: str, rng: np.random.Generator) -> Task:
+def _known(task: Task, is_: Naming, namer: Callable[[np.ndarray], list[Naming]]) -> bool:
+    """Whether the namer says of the scene what it is, and of the right answer what it should be."""
+    pairs = [(task.picture, is_)]
+    if task.answer and task.named:
+        pairs.append((task.answer[0], task.named))
+    said = namer(np.stack([np.asarray(picture) for picture, _ in pairs]))
+    return all(same(name, right) for name, (_, right) in zip(said, pairs, strict=True))
+
+
+def _task(
+    photos: Photos, pick: Picker, tints: dict[str, np.ndarray], edit: str, rng: np.random.Generator
+) -> tuple[Task, Naming]:
+    """A task, and what its scene shows."""
     pair = edit == "swap" or (edit == "background" and rng.random() < 0.5)
     chosen = [pick(rng) for _ in range(1 + pair)]
     if edit == "colour":
@@ -53,20 +73,14 @@ def _task(photos: Photos, pick: Picker, tints: dict[str, np.ndarray], edit: str,
     picture, fruits = _composed(photos, chosen, places, plain_background(ground, rng))
     named, phrases = [photos.kinds[i] for i in chosen], [photos.phrases[i][0] for i in chosen]
     source, every = _caption(phrases, ground), np.maximum.reduce(fruits)
+    shows = (tuple(named), ground)
     if edit == "background":
         flat = np.broadcast_to(np.array(BACKGROUNDS[other], np.float32), (SIZE, SIZE, 3)).copy()
         answer, _ = _composed(photos, chosen, places, flat)
         stays = _shrunk(every)
         known = np.maximum(stays, 1 - _grown(every))
-        return Task(
-            edit,
-            picture,
-            source,
-            _caption(phrases, other),
-            stays,
-            (tuple(named), other),
-            answer=(answer, known),
-        )
+        right = (tuple(named), other)
+        return Task(edit, picture, source, _caption(phrases, other), stays, right, answer=(answer, known)), shows
     side, tint = int(rng.integers(2)) if pair else 0, None
     if edit == "colour":
         wanted = str(rng.choice(_others(photos.phrases[chosen[0]], tints)))
@@ -76,7 +90,7 @@ def _task(photos: Photos, pick: Picker, tints: dict[str, np.ndarray], edit: str,
         i = next(i for i in iter(lambda: pick(rng), None) if photos.kinds[i] not in named)
         named[side], phrases[side] = photos.kinds[i], photos.phrases[i][0]
     stays = 1 - _grown(fruits[side])
-    return Task(edit, picture, source, _caption(phrases, ground), stays, (tuple(named), ground), tint)
+    return Task(edit, picture, source, _caption(phrases, ground), stays, (tuple(named), ground), tint), shows
 
 
 def _composed(

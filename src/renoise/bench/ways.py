@@ -24,33 +24,37 @@ def _guided(*scales: float, **more: Any) -> dict[str, dict[str, Any]]:
 
 def ways(preset: Preset, flow: bool = False) -> Iterator[Way]:
     """The ways for a model (`flow`: one of flow matching), the default first."""
-    few, everywhere = preset.steps <= FEW_STEPS, {"mask": "none"}
+    few, everywhere, found = preset.steps <= FEW_STEPS, {"mask": "none"}, {"mask": "auto"}
+    usual = max(preset.edit_guidance_scale, 1.2)
+    once = replace(preset.settings, iterations=0, weights_low=None, weights_high=None, tolerance=0.0, anderson=False)
     yield Way("default", {"": {}})
-    yield Way("mask found", _guided(1.0, 1.5, 2.0, 3.0, mask="auto"))
-    yield Way("guidance", _guided(1.0, 1.5, 2.0, 3.0, **everywhere))
-    for keep in (0.5, 1.0):
-        yield Way(f"keep {keep:g}", _guided(1.0, 1.5, keep=keep, **everywhere))
-    yield Way("mask found, keep 0.5", _guided(1.0, 1.5, keep=0.5, mask="auto"))
+    yield Way("mask found", _guided(1.0, 1.2, 1.5, 2.0, **found))
+    yield Way("mask found, one evaluation a step", _guided(1.2, 1.5, **found), {"settings": once})
     for strength in (0.5, 0.75):
-        yield Way(f"strength {strength:g}", _guided(1.5, 2.0, **everywhere), {"strength": strength})
+        yield Way(f"mask found, strength {strength:g}", _guided(1.2, 1.5, **found), {"strength": strength})
+    yield Way("mask found, keep 0.5", _guided(usual, keep=0.5, **found))
+    yield Way("guidance", _guided(1.0, 1.2, 1.5, 2.0, 3.0, **everywhere))
+    for keep in (0.5, 1.0):
+        yield Way(f"keep {keep:g}", _guided(usual, keep=keep, **everywhere))
     stochastic = preset.settings.correction > 0
     # 0.14: a step that its noise closes is not iterated, and knows no losses
     losses = replace(preset.settings, lambda_pair=10.0, lambda_kl=0.055, correction=0.14 if stochastic else 0.0)
-    yield Way("edit losses", _guided(1.0, 1.5, 2.0, **everywhere), {"settings": losses})
-    yield from _few(everywhere, stochastic) if few else _many(everywhere, flow)
+    yield Way("edit losses", _guided(usual, **everywhere), {"settings": losses})
+    yield from _few(everywhere, found, stochastic) if few else _many(everywhere, flow)
 
 
-def _few(everywhere: dict[str, Any], stochastic: bool) -> Iterator[Way]:
+def _few(everywhere: dict[str, Any], found: dict[str, Any], stochastic: bool) -> Iterator[Way]:
     """Baselines for few steps."""
-    for strength in (0.5, 0.75):
+    for strength in (0.5, 0.75, 1.0):
         yield Way(f"SDEdit {strength:g}", _guided(1.0, 1.5, **everywhere), {"method": "sdedit", "strength": strength})
+    yield Way("SDEdit 0.75, mask found", _guided(1.2, **found), {"method": "sdedit", "strength": 0.75})
     yield Way("plain inversion", _guided(1.0, 1.5, **everywhere), {"settings": ReNoise(iterations=0, tolerance=0)})
     paper = PRESETS["sdxl-turbo"].settings
     if stochastic:
-        yield Way("edit-friendly DDPM", _guided(1.0, 1.5, 2.0, **everywhere), {"method": "edit-friendly"})
-        yield Way("edit-friendly DDPM, mask found", _guided(1.0, 1.5, mask="auto"), {"method": "edit-friendly"})
+        yield Way("edit-friendly DDPM", _guided(1.0, 1.2, 1.5, **everywhere), {"method": "edit-friendly"})
+        yield Way("edit-friendly DDPM, mask found", _guided(1.2, **found), {"method": "edit-friendly"})
     settings = paper if stochastic else replace(paper, correction=0.0)
-    yield Way("the paper's settings", _guided(1.0, 1.5, **everywhere), {"settings": settings})
+    yield Way("the paper's settings", _guided(1.0, 1.2, **everywhere), {"settings": settings})
 
 
 def _many(everywhere: dict[str, Any], flow: bool) -> Iterator[Way]:

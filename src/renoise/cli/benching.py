@@ -22,16 +22,11 @@ def edits(
 ) -> list[Path]:
     """The files written. ValueError for a folder that is neither kind of benchmark."""
     tasks.check_output(output / "page.html", data, ".html")
-    chosen, judged = _tasks(data, count, report)
+    chosen, namer = _tasks(data, count, report)
     pipe = tasks.load(model, report)
     preset = find(pipe)
     if preset is None:
         raise ValueError(f"{model.model} has no preset to compare with: name one of `renoise presets`")
-    namer = None
-    if judged:
-        from renoise.bench.classifier import load
-
-        namer = load().name
     every = list(ways(preset, flow="Flow" in type(pipe.scheduler).__name__))
     wanted = [way for way in every if not only or any(part in way.name for part in only)]
     if not wanted:
@@ -45,17 +40,20 @@ def edits(
     return [output / name for name in ("report.json", "report.md", "page.html")]
 
 
-def _tasks(data: Path, count: int, report: console.Report) -> tuple[list[Task], bool]:
-    """The tasks in a folder, and whether the classifier can judge them."""
+def _tasks(data: Path, count: int, report: console.Report) -> tuple[list[Task], bench.Namer | None]:
+    """The tasks in a folder, and the classifier that can judge them."""
     if pie.is_pie(data):
         found, problems = pie.tasks(data, count)
         for problem in problems:
             report.warn(f"skipped {problem}")
         if not found:
             raise ValueError(f"{data}: no entry of {pie.MAPPING} can be used")
-        return found, False
+        return found, None
     if not (data / "128" / "fruits_test_sequences.npz").is_file():
         raise ValueError(
             f"{data} is neither the fruits' data folder (128/fruits_test_sequences.npz) nor PIE-Bench ({pie.MAPPING})"
         )
-    return scenes.tasks(data, count), True
+    from renoise.bench.classifier import load
+
+    namer = load().name
+    return scenes.tasks(data, count, namer), namer
