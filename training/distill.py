@@ -122,6 +122,8 @@ def train(args: argparse.Namespace) -> None:
         if args.start:
             start_lora(student, averaged(args.start, "student"))
         student.to(memory_format=torch.channels_last)
+    elif args.start:
+        student.load_state_dict(averaged(args.start, "student"))
     average = Average({"student": student}, args.decay)
     levels = Levels(where, DDIMScheduler.from_pretrained(args.teacher / "scheduler"))
     times = torch.tensor(TIMES, device=where)
@@ -177,7 +179,7 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("kind", choices=("turbo", "lcm"))
     arguments(p, minutes=30, batch=32, rate=1e-3)
-    p.add_argument("--start", type=Path, help="lcm: start from the checkpoint of turbo, as far as a LoRA can hold it")
+    p.add_argument("--start", type=Path, help="a checkpoint of turbo to start from; lcm: as far as a LoRA can hold it")
     p.add_argument("--teacher", type=Path, default=Path("src/renoise/orchard"))
     p.add_argument("--guidance", type=float, default=3.0, help="of the teacher")
     p.add_argument("--substeps", type=int, default=3, help="of the teacher, between two of the student's time steps")
