@@ -46,12 +46,12 @@ orchard: $(RUN)
 	$(BIN)/python -m training.autoencoder --data "$(DATA)" --seeds 0 1 2 --minutes 10 $(RANKS)
 	$(BIN)/python -m training.autoencoder --data "$(DATA)" --seeds 0 1 2 --encode
 	$(BIN)/python -m training.denoiser --data "$(DATA)" --seeds 0 1 2 --minutes 68 $(RANKS) --name narrow --blocks 32 96 128 128
-	$(BIN)/python -m training.denoiser --data "$(DATA)" --seeds 0 1 2 --minutes 58 $(RANKS) --start runs/narrow
+	$(BIN)/python -m training.denoiser --data "$(DATA)" --seeds 0 1 2 --minutes 115 $(RANKS) --start runs/narrow
 	$(BIN)/python -m training.export --data "$(DATA)"
 	$(BIN)/python -m training.classifier --data "$(DATA)" --seeds 0 1 2 --minutes 5
 	$(BIN)/python -m training.example
 	$(BIN)/python -m training.evaluate --data "$(DATA)" --count 400
-	$(BIN)/python -m training.distill turbo --data "$(DATA)" --seeds 0 1 2 --minutes 26 $(RANKS)
+	$(BIN)/python -m training.distill turbo --data "$(DATA)" --seeds 0 1 2 --minutes 35 $(RANKS)
 	$(BIN)/python -m training.distill lcm --data "$(DATA)" --seeds 0 1 2 --minutes 12 $(RANKS) --start runs/turbo
 	$(BIN)/python -m training.export turbo --data "$(DATA)"
 	$(BIN)/python -m training.export lcm --data "$(DATA)"

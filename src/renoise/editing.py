@@ -28,7 +28,7 @@ from renoise.step import Step
 NOISY = 3.0
 # A pixel may change where the predictions differ by this share of the greatest difference. Where that is the smaller part of the
 # picture, an object, by less, and a pixel further: its shaded side and its rim differ less and belong to it.
-CONTRAST, OF_OBJECT = 0.6, 0.35
+CONTRAST, OF_OBJECT = 0.5, 0.35
 GREATEST = 0.95  # which quantile of the differences counts as the greatest
 
 
@@ -50,10 +50,16 @@ def redraw(
 
     `noises` are those of the stochastic steps from `start` on. `course` (n, B, ...) holds the source's latents after each step,
     for masks and `keep`. With `rows` the program asks about latents (2B, ...), the first half under the source prompt, and with
-    `find` too it finds the mask on the way, from the first steps on. `aspect` is height / width.
+    `find` too it first finds the mask, where the prompts disagree along the course. `aspect` is height / width.
     """
-    x, source, noisy = x_T, x_T, is_noisy(steps, start)
-    apart = torch.zeros(())
+    x, source = x_T, x_T
+    if find and course is not None:
+        apart = torch.zeros(())
+        for i in telling(steps, start):
+            here = course[i - start - 1] if i > start else x_T
+            plain, asked = (yield torch.cat([here, here]), i).chunk(2)
+            apart = apart + difference(plain, asked, aspect)
+        mask = mask_of(apart)
     for i in range(start, len(steps)):
         step, z = steps[i], None
         if noises is not None and steps[i].stochastic:
@@ -61,9 +67,6 @@ def redraw(
         out = (yield (torch.cat([x, x]) if rows else x), i).to(x.dtype)
         if rows:
             plain, asked = out.chunk(2)
-            if find and i in noisy:
-                apart = apart + difference(plain, asked, aspect)
-                mask = mask_of(apart)
             out = plain + guidance * (asked - plain)
             if keep > 0 and course is not None:
                 out = out - keep * (plain - step.required(source, course[i - start], z))
@@ -76,9 +79,9 @@ def redraw(
     return x, mask
 
 
-def is_noisy(steps: Sequence[Step], start: int) -> list[int]:
-    """The numbers of the steps at which a mask is looked for; the first one taken is always among them."""
-    return [i for i in range(start, len(steps)) if i == start or steps[i].t.sigma >= NOISY * steps[i].t.alpha]
+def telling(steps: Sequence[Step], start: int) -> list[int]:
+    """The numbers of the steps at whose latents the prompts are compared: the two cleanest of the noisy ones."""
+    return [i for i in range(start, len(steps)) if steps[i].t.sigma >= NOISY * steps[i].t.alpha][-2:] or [start]
 
 
 def difference(plain: Tensor, asked: Tensor, aspect: float) -> Tensor:
