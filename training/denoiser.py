@@ -130,9 +130,7 @@ def train(args: argparse.Namespace) -> None:
     where = begin(args)
     latents, table, scale = load_latents(args)
     captioner = Captioner(*read_words(args.data, "fruits_train"))
-    hard = np.array(
-        [kind_of(phrases[1]) in HARD for phrases in captioner.phrases] + [False]
-    )  # the last is "no second fruit"
+    hard = np.array([*(kind_of(phrases[1]) in HARD for phrases in captioner.phrases), False])  # [-1]: no second fruit
     rows = np.repeat(np.arange(len(table)), 1 + 2 * hard[table[:, :2]].any(1))
     tokenizer = tokenizer_for(args.data)
     unet, text = make_unet(latents.shape[-1], blocks=args.blocks), make_text_model(tokenizer, WIDTH)

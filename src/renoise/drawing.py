@@ -100,22 +100,22 @@ def edit(
         warnings.warn(note, stacklevel=2)
     guides = calling.guides(pipe, guidance_scale, merged)
     course = _course(pipe, inversion, call) if keep > 0 or mask is not None else None
-    finding = isinstance(mask, str) and mask == AUTO
-    allowed = None if mask is None or finding else _allowed(inversion, mask)
-    rows = keep > 0 or pseudo_guidance is not None or finding
+    allowed = _allowed(pipe, inversion, prompts, mask, course, call)
+    rows = keep > 0 or pseudo_guidance is not None
     if pseudo_guidance is None:
         pseudo_guidance = calling.row_guidance(pipe, guidance_scale, merged)
-    used: list[Tensor | None] = [None]
 
     def program(steps: Sequence[Step], x_T: Tensor, noises: Tensor | None, start: int) -> Program[Tensor]:
         if method == "flowedit" and inversion.course is not None:
             x_0 = inversion.course[-1].to(x_T.device)
             ws = algorithm.noises(record.seed, "guess", len(steps) - start, x_0)
             return baselines.flow_edit(steps, x_0, ws, start)
-        more: dict[str, Any] = {"course": course, "mask": allowed, "aspect": record.height / record.width}
+        more: dict[str, Any] = {"course": course}
+        if allowed is not None:
+            more["mask"] = editing.at_latents(allowed, x_T, record.height / record.width)
         if rows:
-            more |= {"rows": True, "guidance": pseudo_guidance, "keep": keep, "find": finding}
-        return _keeping(editing.redraw(steps, x_T, noises, start, **more), used)
+            more |= {"rows": True, "guidance": pseudo_guidance, "keep": keep}
+        return editing.redraw(steps, x_T, noises, start, **more)
 
     options: dict[str, Any] = dict(num_inference_steps=num_inference_steps, progress=progress, output_type=output_type)
     if rows or method == "flowedit":
@@ -127,7 +127,7 @@ def edit(
     else:
         negative = negatives if negatives is not None else (record.prompt if guides else None)
         run = _run(pipe, inversion, program, prompts, negative, guidance_scale, call=call, **options)
-    return _pictures(run, output_type, _outside(inversion, used[-1], original))
+    return _pictures(run, output_type, _outside(inversion, allowed, original))
 
 
 def _run(
@@ -211,19 +211,31 @@ def _noted(program: Program[Tensor], passed: list[Tensor]) -> Program[Tensor]:
         return end.value
 
 
-def _allowed(inversion: Inversion, mask: Picture) -> Tensor:
-    """Where the pictures may change: (1 or B, 1, H, W) in [0, 1]."""
-    found = images.masks(mask, inversion.record.height, inversion.record.width)
-    if len(found) not in (1, len(inversion)):
-        raise ValueError(f"mask: {len(found)} masks for {len(inversion)} images; give one for all or one for each")
-    return found
+def _allowed(
+    pipe: Any,
+    inversion: Inversion,
+    prompts: list[str],
+    mask: Picture | None,
+    course: Tensor | None,
+    call: dict[str, Any],
+) -> Tensor | None:
+    """Where the pictures may change: (1 or B, 1, H, W) in [0, 1], or None for everywhere."""
+    record = inversion.record
+    if mask is None or course is None:
+        return None
+    if not isinstance(mask, str) or mask != AUTO:
+        found = images.masks(mask, record.height, record.width)
+        if len(found) not in (1, len(inversion)):
+            raise ValueError(f"mask: {len(found)} masks for {len(inversion)} images; give one for all or one for each")
+        return found
+    aspect = record.height / record.width
 
+    def program(steps: Sequence[Step], x_T: Tensor, noises: Tensor | None, start: int) -> Program[tuple[Tensor]]:
+        return editing.difference(steps, x_T, course, start, aspect)
 
-def _keeping(program: Program[tuple[Tensor, Tensor | None]], used: list[Tensor | None]) -> Program[Tensor]:
-    """The program's picture; the mask that it used goes on a list."""
-    x_0, mask = yield from program
-    used.append(mask)
-    return x_0
+    own, both = calling.unguided(pipe), calling.doubled(record.prompt, prompts, record.call, call)
+    run = _run(pipe, inversion, program, [*record.prompt, *prompts], None, own, call=both, rows=2)
+    return editing.mask_of(run.result[0])
 
 
 def _outside(

@@ -40,26 +40,17 @@ def redraw(
     *,
     course: Tensor | None = None,
     mask: Tensor | None = None,
-    find: bool = False,
     rows: bool = False,
     guidance: float = 1.0,
     keep: float = 0.0,
-    aspect: float = 1.0,
-) -> Program[tuple[Tensor, Tensor | None]]:
-    """Denoise x_T (B, ...) from step number `start` on under the target prompt -> x_0, and the mask (1 or B, 1, H, W).
+) -> Program[Tensor]:
+    """Denoise x_T (B, ...) from step number `start` on under the target prompt -> x_0.
 
     `noises` are those of the stochastic steps from `start` on. `course` (n, B, ...) holds the source's latents after each step,
-    for masks and `keep`. With `rows` the program asks about latents (2B, ...), the first half under the source prompt, and with
-    `find` too it first finds the mask, where the prompts disagree along the course. `aspect` is height / width.
+    for `mask`, which broadcasts over latents, and `keep`. With `rows` the program asks about latents (2B, ...): the first half
+    under the source prompt.
     """
     x, source = x_T, x_T
-    if find and course is not None:
-        apart = torch.zeros(())
-        for i in telling(steps, start):
-            here = course[i - start - 1] if i > start else x_T
-            plain, asked = (yield torch.cat([here, here]), i).chunk(2)
-            apart = apart + difference(plain, asked, aspect)
-        mask = mask_of(apart)
     for i in range(start, len(steps)):
         step, z = steps[i], None
         if noises is not None and steps[i].stochastic:
@@ -73,10 +64,8 @@ def redraw(
         x = step.denoise(x, out, z)
         if course is not None:
             source = course[i - start]
-            if mask is not None:
-                m = at_latents(mask, x, aspect)
-                x = m * x + (1 - m) * source
-    return x, mask
+            x = x if mask is None else mask * x + (1 - mask) * source
+    return x
 
 
 def telling(steps: Sequence[Step], start: int) -> list[int]:
@@ -84,20 +73,28 @@ def telling(steps: Sequence[Step], start: int) -> list[int]:
     return [i for i in range(start, len(steps)) if steps[i].t.sigma >= NOISY * steps[i].t.alpha][-2:] or [start]
 
 
-def difference(plain: Tensor, asked: Tensor, aspect: float) -> Tensor:
-    """How far two outputs (B, ...) are apart at each place: (B, 1, H, W)."""
-    return regularize.maps((asked - plain).float(), aspect).square().mean(1, keepdim=True).sqrt()
+def difference(steps: Sequence[Step], x_T: Tensor, course: Tensor, start: int, aspect: float) -> Program[tuple[Tensor]]:
+    """Where the prompts disagree along the source's course: maps (B, 1, H, W) in [0, 1]. Asks about rows, as `redraw` does.
+
+    In a tuple, because a pipeline takes a bare tensor for latents.
+    """
+    total: Tensor | None = None
+    for i in telling(steps, start):
+        x = course[i - start - 1] if i > start else x_T
+        plain, asked = (yield torch.cat([x, x]), i).float().chunk(2)
+        apart = regularize.maps(asked - plain, aspect).square().mean(1, keepdim=True).sqrt()
+        total = apart if total is None else total + apart
+    assert total is not None
+    total = avg_pool2d(total, 3, 1, 1, count_include_pad=False)
+    greatest = total.flatten(1).quantile(GREATEST, dim=1).reshape(-1, 1, 1, 1)
+    return ((total / greatest.clamp_min(torch.finfo(total.dtype).tiny)).clamp_max(1),)
 
 
-def mask_of(apart: Tensor) -> Tensor:
-    """The mask (B, 1, H, W), with a soft rim, of a map of differences: 1 where they are great."""
-    apart = avg_pool2d(apart, 3, 1, 1, count_include_pad=False)
-    apart = apart / apart.flatten(1).quantile(GREATEST, dim=1).reshape(-1, 1, 1, 1).clamp_min(
-        torch.finfo(apart.dtype).tiny
-    )
-    ground = (apart >= CONTRAST).float()
-    object_ = max_pool2d((apart >= OF_OBJECT).float(), 3, 1, 1)
-    mask = torch.where(ground.mean((1, 2, 3), keepdim=True) > 0.5, ground, object_)
+def mask_of(difference: Tensor) -> Tensor:
+    """The mask (B, 1, H, W), its rim soft, of a map of differences: 1 where they are great."""
+    ground = (difference >= CONTRAST).float()
+    thing = max_pool2d((difference >= OF_OBJECT).float(), 3, 1, 1)
+    mask = torch.where(ground.mean((1, 2, 3), keepdim=True) > 0.5, ground, thing)
     return avg_pool2d(mask, 3, 1, 1, count_include_pad=False)
 
 

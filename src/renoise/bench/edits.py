@@ -16,14 +16,13 @@ import torch
 from torch import Tensor
 
 from renoise import api, images
-from renoise.bench.tasks import Naming, Task, as_tensor, scores
+from renoise.bench.tasks import Namer, Naming, Task, as_tensor, scores
 from renoise.bench.ways import Way
 from renoise.files import write
 from renoise.inversion import Inversion
 from renoise.page import data_url
 from renoise.pipelines.driver import count_rows
 
-Namer = Callable[[Tensor], list[Naming]]
 MISSING = {
     "LPIPS": "needs the weights of a torchvision network",
     "CLIP similarity": "needs the weights of a CLIP model",

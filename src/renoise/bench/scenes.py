@@ -7,10 +7,10 @@ colour       "a red apple …" → "a yellow apple …"                       th
 """
 
 import itertools
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageFilter
 
 from renoise.bench.fruits import (
@@ -24,15 +24,13 @@ from renoise.bench.fruits import (
     plain_background,
     read_photos,
 )
-from renoise.bench.tasks import Naming, Task, same
+from renoise.bench.tasks import Namer, Naming, Task, as_tensor, same
 
 EDITS = ("background", "swap", "kind", "colour")
 RIM = 5  # pixels around a fruit that count for neither side
 
 
-def tasks(
-    data: Path, count: int, namer: Callable[[np.ndarray], list[Naming]] | None = None, seed: int = 11
-) -> list[Task]:
+def tasks(data: Path, count: int, namer: Namer | None = None, seed: int = 11) -> list[Task]:
     """`count` tasks of each kind of edit, from rotations of the fruits that no training has seen.
 
     With a `namer` (classifier.py), which will judge the edits, only of scenes that it names right as they are, and after the
@@ -43,16 +41,18 @@ def tasks(
     chosen = []
     for number, edit in enumerate(EDITS):
         drawn = (_task(photos, pick, tints, edit, np.random.default_rng([seed, number, n])) for n in itertools.count())
-        chosen += itertools.islice((task for task, is_ in drawn if namer is None or _known(task, is_, namer)), count)
+        chosen += itertools.islice(
+            (task for task, shows in drawn if namer is None or _known(task, shows, namer)), count
+        )
     return chosen
 
 
-def _known(task: Task, is_: Naming, namer: Callable[[np.ndarray], list[Naming]]) -> bool:
+def _known(task: Task, shows: Naming, namer: Namer) -> bool:
     """Whether the namer says of the scene what it is, and of the right answer what it should be."""
-    pairs = [(task.picture, is_)]
+    pairs = [(task.picture, shows)]
     if task.answer and task.named:
         pairs.append((task.answer[0], task.named))
-    said = namer(np.stack([np.asarray(picture) for picture, _ in pairs]))
+    said = namer(torch.cat([as_tensor(picture) for picture, _ in pairs]))
     return all(same(name, right) for name, (_, right) in zip(said, pairs, strict=True))
 
 

@@ -1,5 +1,6 @@
 """What an edit is asked to do, and how well it did."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch.nn.functional import interpolate
 from renoise.metrics import psnr, ssim
 
 Naming = tuple[tuple[str, ...], str]  # kinds of fruit from left to right, and the background
+Namer = Callable[[Tensor], list[Naming]]  # of pictures (N, 3, H, W) in [0, 1]
 
 
 @dataclass(frozen=True)

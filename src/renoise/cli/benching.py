@@ -4,7 +4,7 @@ from pathlib import Path
 
 from renoise.bench import edits as bench
 from renoise.bench import pie, scenes
-from renoise.bench.tasks import Task
+from renoise.bench.tasks import Namer, Task
 from renoise.bench.ways import ways
 from renoise.cli import console, tasks
 from renoise.cli.options import ModelOptions
@@ -40,7 +40,7 @@ def edits(
     return [output / name for name in ("report.json", "report.md", "page.html")]
 
 
-def _tasks(data: Path, count: int, report: console.Report) -> tuple[list[Task], bench.Namer | None]:
+def _tasks(data: Path, count: int, report: console.Report) -> tuple[list[Task], Namer | None]:
     """The tasks in a folder, and the classifier that can judge them."""
     if pie.is_pie(data):
         found, problems = pie.tasks(data, count)
