@@ -17,7 +17,7 @@ SPREAD = 0.5
 SHAPE = (4, 8, 8)
 
 
-def steps(count: int, sampler: Sampler = DDIM(), prediction: Prediction = EPSILON) -> tuple[Step, ...]:  # noqa: B008
+def steps(count: int, sampler: Sampler = DDIM(), prediction: Prediction = EPSILON) -> tuple[Step, ...]:
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
     alphas_cumprod = torch.cumprod(1 - betas, 0)
     times = [1000 * (count - i) // count - 1 for i in range(count)]
@@ -54,7 +54,7 @@ def noise(count: int, like: Tensor, seed: int = 5) -> Tensor:
     )
 
 
-def round_trip(settings: ReNoise, count: int = 10, sampler: Sampler = DDIM(), prediction: Prediction = EPSILON, **more):  # noqa: B008
+def round_trip(settings: ReNoise, count: int = 10, sampler: Sampler = DDIM(), prediction: Prediction = EPSILON, **more):
     model, grid = Mixture(prediction), steps(count, sampler, prediction)
     x_0 = model.data(3)
     stochastic = sum(step.stochastic for step in grid)

@@ -159,10 +159,6 @@ def test_demo_of_a_named_photograph(run: Run, tiny: list[str]):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not (Path(renoise.__file__).parent / "orchard" / "example.png").exists(),
-    reason="the embedded model is not in place",
-)
 def test_demo_without_any_argument(run: Run):
     status, out, err = run("demo", "--format", "json")
     assert status == 0, err

@@ -7,6 +7,10 @@ import torch
 import renoise
 from renoise import ReNoise, editing, images
 from renoise.pipelines.latents import encode
+from renoise.prediction import EPSILON
+from renoise.samplers import DDIM
+from renoise.schedule import Level, Schedule
+from renoise.step import plan
 from tests.tiny import TINY, Tiny
 
 STEPS = 4
@@ -66,6 +70,26 @@ def test_outside_the_mask_nothing_changes(name):
     allowed = editing.at_latents(mask[:, :1], x_0, height / width).expand_as(x_0) > 0
     assert torch.allclose(edited[~allowed], x_0[~allowed], atol=1e-5)
     assert relative(edited[allowed], x_0[allowed]) > 1e-3
+
+
+def test_a_found_mask_reaches_past_an_object_and_not_into_it_from_the_background():
+    inside = torch.zeros(1, 1, 32, 32)
+    inside[..., 12:20, 12:20] = 1
+    thing, ground = editing.mask_of(inside), editing.mask_of(1 - inside)
+    assert (thing[inside > 0] == 1).all()
+    assert thing[0, 0, 16, 11] > 0.5  # a pixel past its rim
+    assert ground[0, 0, 16, 12] < 0.5  # its own rim
+    assert ground[0, 0, 16, 10] == 1
+    assert editing.mask_of(0.4 * inside + 0.1).any()  # the shaded side of an object differs less
+    assert not editing.mask_of(0.2 * inside + 0.1).any()
+
+
+def test_the_prompts_are_compared_at_the_two_cleanest_of_the_noisy_steps():
+    levels = [Level.preserving(a, t) for a, t in ((0.005, 999), (0.02, 800), (0.08, 700), (0.4, 400), (1.0, 0))]
+    steps = plan(Schedule(tuple(levels)), DDIM(), EPSILON)
+    assert editing.telling(steps, 0) == [1, 2]
+    assert editing.telling(steps, 2) == [2]
+    assert editing.telling(steps, 3) == [3]  # where none is noisy: the first that is taken
 
 
 def test_an_inversion_from_a_file_finds_its_course_again(tmp_path):
