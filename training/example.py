@@ -1,6 +1,6 @@
 """Draw the example picture of `renoise demo` with the trained model: src/renoise/orchard/example.png and its caption.
 
-python -m training.example --seed 3
+python -m training.example
 """
 
 import argparse
@@ -15,8 +15,8 @@ from renoise.pipelines.finding import PACKAGE
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prompt", default="a photo of a red apple on a white background")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--prompt", default="a photo of a red tomato on a green background")
+    parser.add_argument("--seed", type=int, default=6)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--guidance", type=float, default=3.0)
     given = parser.parse_args()
