@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ import torch
 from PIL import Image
 
 import renoise
-from renoise.bench import classifier, pie, scenes
-from renoise.bench.tasks import as_tensor, same, scores
+from renoise.bench import classifier, curve, pie, scenes
+from renoise.bench.tasks import Task, as_tensor, same, scores
 from renoise.bench.ways import ways
 from renoise.cli import main
 from renoise.metrics import psnr, ssim
@@ -161,6 +162,40 @@ def test_pie_bench_runs_and_says_what_is_not_measured(tmp_path, monkeypatch, cap
     report = (tmp_path / "renoise-bench" / "report.md").read_text()
     assert "Not measured: LPIPS" in report
     assert "<table>" in (tmp_path / "renoise-bench" / "page.html").read_text()
+
+
+def test_a_colour_is_judged_by_the_fruits_own_pixels():
+    orange, red = np.array([1.0, 0.5, 0.0]), np.array([0.7, 0.0, 0.0])
+    where = np.zeros((32, 32), np.float32)
+    where[8:24, 8:24] = 1
+    task = Task("colour", Image.new("RGB", (32, 32)), "", "", 1 - where, (("pepper",), "yellow"), (orange, red, where))
+    for colour, success in ((red, 1.0), (orange, 0.0)):
+        edited = np.where(where[..., None] > 0, colour, [1.0, 1.0, 0.0])
+        said = scores(task, torch.from_numpy(edited).permute(2, 0, 1), (("pepper",), "yellow"))
+        assert said["success"] == success
+
+
+def test_the_curve_has_a_dot_for_every_row_and_tells_baselines_by_their_colour():
+    points = [("ours", False, 40.0, 0.9), ("ours", False, 35.0, 1.0), ("<SDEdit>", True, 20.0, 0.8)]
+    rows = [
+        {
+            "way": way,
+            "strength": "w 1",
+            "baseline": base,
+            "calls": 4.0,
+            "scores": {"all": {"kept": kept, "success": good}},
+        }
+        for way, base, kept, good in points
+    ]
+    drawn = ElementTree.fromstring(curve.curve(rows))
+    dots = drawn.findall(".//circle")
+    assert [dot.findtext("title") for dot in dots] == ["ours w 1, 4 calls"] * 2 + ["<SDEdit> w 1, 4 calls"]
+    at = [(float(dot.get("cx", 0)), float(dot.get("cy", 0))) for dot in dots]
+    assert at[0][0] > at[1][0] > at[2][0]  # more kept: further right
+    assert at[1][1] < at[0][1] < at[2][1]  # more successes: further up
+    colours = [group.get("fill") for group in drawn.findall("g")]
+    assert colours == [curve.OWN[0], curve.OTHER[0]]
+    assert curve.curve([{**row, "scores": {"all": {"kept": 30.0}}} for row in rows]) == ""
 
 
 @needs_photographs

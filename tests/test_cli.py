@@ -410,6 +410,14 @@ def test_as_a_process(models: Path, tiny: list[str]):
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
 
 
+def test_a_photograph_that_is_only_edited_is_inverted_as_the_preset_says_for_edits(run: Run):
+    few = ["--model", "orchard-turbo", "--prompt", PROMPT, "--to", "a photo of a lemon", "--format", "json"]
+    for more, iterations in (([], 0), (["--iterations", "3"], 3), (["--strength", "0.25"], 0)):
+        status, out, _ = run("edit", "apple.png", *few, *more)
+        assert status == 0
+        assert json.loads(out)["settings"]["iterations"] == iterations
+
+
 def test_an_edit_in_a_mask_keeps_the_rest_and_says_how_it_was_made(run: Run, tiny: list[str]):
     mask = Image.new("L", (32, 32))
     mask.paste(255, (0, 0, 32, 16))

@@ -5,11 +5,12 @@ import pytest
 import torch
 
 import renoise
-from renoise import ReNoise, editing, images
+from renoise import ReNoise, algorithm, editing, images
 from renoise.pipelines.latents import encode
 from renoise.prediction import EPSILON
 from renoise.samplers import DDIM
 from renoise.schedule import Level, Schedule
+from renoise.settings import CLOSED
 from renoise.step import plan
 from tests.tiny import TINY, Tiny
 
@@ -90,6 +91,28 @@ def test_the_prompts_are_compared_at_the_two_cleanest_of_the_noisy_steps():
     assert editing.telling(steps, 0) == [1, 2]
     assert editing.telling(steps, 2) == [2]
     assert editing.telling(steps, 3) == [3]  # where none is noisy: the first that is taken
+
+
+def test_the_target_is_compared_with_what_the_course_knows_of_the_source():
+    levels = [Level.preserving(a, t) for a, t in ((0.005, 999), (0.02, 800), (0.4, 400), (1.0, 0))]
+    steps = plan(Schedule(tuple(levels)), DDIM(1.0), EPSILON)
+    x_0 = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    noises, guesses = (algorithm.noises(0, purpose, 3, x_0) for purpose in ("sampler", "guess"))
+    asked: list[int] = []
+
+    def source(x: torch.Tensor, _: Level) -> torch.Tensor:
+        return x.tanh()
+
+    def target(x: torch.Tensor, _: Level) -> torch.Tensor:
+        asked.append(len(x))
+        return torch.cat([x[..., :4].tanh() + 1, x[..., 4:].tanh()], -1)
+
+    found = algorithm.run(algorithm.invert(steps, x_0, CLOSED, noises=noises, guesses=guesses), steps, source)
+    program = editing.difference(steps, found.x_T, found.noises, found.course, 0, 1.0)
+    (apart,) = algorithm.run(program, steps, target)
+    assert asked == [2, 2]  # each picture once at either level, under the target prompt
+    assert (apart[..., :3] > 0.99).all()
+    assert (apart[..., 5:] < 1e-3).all()
 
 
 def test_an_inversion_from_a_file_finds_its_course_again(tmp_path):
@@ -250,6 +273,8 @@ def test_the_default_mask_does_not_depend_on_naming_the_steps_and_is_not_for_bas
     noised = renoise.invert(pipe, path, caption, method="sdedit", strength=0.5, measure=False)
     drawn = [renoise.edit(pipe, noised, target, output_type="latent", **more) for more in ({}, {"mask": "none"})]
     assert torch.equal(*drawn)
+    with pytest.raises(ValueError, match="of your own"):
+        renoise.edit(pipe, noised, target, mask="auto")
 
 
 def test_edit_friendly_inversion_of_a_single_step_is_refused():

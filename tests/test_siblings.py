@@ -1,5 +1,6 @@
 """orchard-turbo and orchard-lcm: what they weigh, that they draw, and few-step inversion of photographs with stored noises."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from safetensors import safe_open
 
 import renoise
 from renoise import PRESETS, images
+from renoise.pipelines.driver import count_rows
 from renoise.pipelines.finding import find
 
 PACKAGE = Path(renoise.__file__).parent
@@ -95,6 +97,24 @@ def test_an_edit_changes_the_background(pipes, name, scenes):
     corners = [picture[0, :, :12, :12].mean((1, 2)) for picture in (source, edited)]
     assert corners[0][2] > corners[0][0] + 0.2  # it was blue
     assert corners[1][0] > corners[1][2] + 0.2  # and is yellow
+
+
+@SIBLINGS
+def test_a_default_edit_asks_once_a_step_each_way_and_twice_for_its_mask(pipes, name, scenes):
+    (path, caption), settings = scenes[0], PRESETS[name].edit_settings
+    with ExitStack() as stack:
+        rows = count_rows(pipes[name], stack)
+        found = renoise.invert(pipes[name], path, caption, settings=settings, measure=False)
+        renoise.edit(pipes[name], found, "a photo of a yellow lemon on a white background")
+    assert (found.evaluations, rows[0]) == (4, 10)
+
+
+def test_an_edit_of_a_single_step_has_no_noise_to_correct(pipes, scenes):
+    path, caption = scenes[0]
+    settings = PRESETS["orchard-turbo"].edit_settings
+    found = renoise.invert(pipes["orchard-turbo"], path, caption, settings=settings, strength=0.25, measure=False)
+    assert found.noises is None
+    assert found.record.settings["correction"] == 0
 
 
 def test_one_is_not_taken_for_the_other(pipes, scenes):

@@ -104,7 +104,9 @@ def invert(
         steps = calling.steps(reading, eta)
         start = first_step(len(steps), strength)
         stochastic = sum(step.stochastic for step in steps[start:])
-        used = chosen if settings or stochastic else replace(chosen, correction=0.0)  # a single step draws no noise
+        used = chosen
+        if not stochastic and (settings is None or any(step.stochastic for step in steps)):
+            used = replace(chosen, correction=0.0)  # the sampler draws no noise, or none in the steps that are taken
         made.update(steps=steps[start:], start=start, settings=used)
         taken = len(steps) - start
 

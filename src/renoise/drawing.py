@@ -87,6 +87,8 @@ def edit(
         raise ValueError("keep and mask follow the inversion's own course: leave num_inference_steps out")
     if (keep > 0 or mask is not None or method == "flowedit") and method is not None and inversion.course is None:
         raise ValueError(f"a file of method {method!r} does not hold the photograph that this needs: invert it again")
+    if method == "sdedit" and isinstance(mask, str) and mask == AUTO:
+        raise ValueError("SDEdit has not inverted the photograph, so that no mask can be found: give one of your own")
     if method == "flowedit" and (keep > 0 or mask is not None or pseudo_guidance is not None):
         raise ValueError("FlowEdit takes no keep, mask or pseudo_guidance: leave them out")
     if guidance_scale is None:
@@ -231,10 +233,9 @@ def _allowed(
     aspect = record.height / record.width
 
     def program(steps: Sequence[Step], x_T: Tensor, noises: Tensor | None, start: int) -> Program[tuple[Tensor]]:
-        return editing.difference(steps, x_T, course, start, aspect)
+        return editing.difference(steps, x_T, noises, course, start, aspect)
 
-    own, both = calling.unguided(pipe), calling.doubled(record.prompt, prompts, record.call, call)
-    run = _run(pipe, inversion, program, [*record.prompt, *prompts], None, own, call=both, rows=2)
+    run = _run(pipe, inversion, program, prompts, record.negative_prompt, record.guidance_scale, call=call)
     return editing.mask_of(run.result[0])
 
 

@@ -73,16 +73,22 @@ def telling(steps: Sequence[Step], start: int) -> list[int]:
     return [i for i in range(start, len(steps)) if steps[i].t.sigma >= NOISY * steps[i].t.alpha][-2:] or [start]
 
 
-def difference(steps: Sequence[Step], x_T: Tensor, course: Tensor, start: int, aspect: float) -> Program[tuple[Tensor]]:
-    """Where the prompts disagree along the source's course: maps (B, 1, H, W) in [0, 1]. Asks about rows, as `redraw` does.
+def difference(
+    steps: Sequence[Step], x_T: Tensor, noises: Tensor | None, course: Tensor, start: int, aspect: float
+) -> Program[tuple[Tensor]]:
+    """Where the target prompt disagrees with o* along the source's course: maps (B, 1, H, W) in [0, 1].
 
-    In a tuple, because a pipeline takes a bare tensor for latents.
+    Arguments as in `redraw`; the program asks under the target prompt alone. In a tuple, because a pipeline takes a bare tensor
+    for latents.
     """
     total: Tensor | None = None
     for i in telling(steps, start):
-        x = course[i - start - 1] if i > start else x_T
-        plain, asked = (yield torch.cat([x, x]), i).float().chunk(2)
-        apart = regularize.maps(asked - plain, aspect).square().mean(1, keepdim=True).sqrt()
+        step, source, z = steps[i], course[i - start - 1] if i > start else x_T, None
+        if noises is not None and step.stochastic:
+            z = noises[i - start]
+        asked = (yield source, i).to(source.dtype)
+        apart = regularize.maps((asked - step.required(source, course[i - start], z)).float(), aspect)
+        apart = apart.square().mean(1, keepdim=True).sqrt()
         total = apart if total is None else total + apart
     assert total is not None
     total = avg_pool2d(total, 3, 1, 1, count_include_pad=False)

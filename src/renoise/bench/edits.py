@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from renoise import api, images
+from renoise.bench.curve import curve
 from renoise.bench.tasks import Namer, Naming, Task, as_tensor, scores
 from renoise.bench.ways import Way
 from renoise.files import write
@@ -54,7 +55,13 @@ def run(
             for strength, (pictures, calls, seconds) in _edited(pipe, way, tasks, batch).items():
                 names: Sequence[Naming | None] = namer(pictures) if namer else [None] * len(tasks)
                 each = [scores(*one) for one in zip(tasks, pictures, names, strict=True)]
-                row = {"way": way.name, "strength": strength, "calls": calls, "seconds": seconds}
+                row = {
+                    "way": way.name,
+                    "strength": strength,
+                    "baseline": way.baseline,
+                    "calls": calls,
+                    "seconds": seconds,
+                }
                 rows.append({**row, "scores": _summary(tasks, each)})
                 pages.append((f"{way.name} {strength}".strip(), images.to_images(pictures[shown])))
                 progress(line(rows[-1]))
@@ -153,6 +160,7 @@ def _page(report: dict[str, Any], pages: list[tuple[str, list[Any]]]) -> str:
     )
     return (
         f"<!doctype html><meta charset=utf-8><title>Edits with {html.escape(report['model'])}</title><style>{style}</style>"
-        f"<h1>Edits with {html.escape(report['model'])}</h1><p>Point at a picture to see its source.</p>"
+        f"<h1>Edits with {html.escape(report['model'])}</h1>{curve(report['rows'])}"
+        "<p>Point at a dot to see its cost, at a picture to see its source.</p>"
         f"<table><tr><th></th>{head}</tr>{''.join(rows)}</table>"
     )

@@ -84,7 +84,7 @@ def _task(
     side, tint = int(rng.integers(2)) if pair else 0, None
     if edit == "colour":
         wanted = str(rng.choice(_others(photos.phrases[chosen[0]], tints)))
-        tint = tints[phrases[0]], tints[wanted]
+        tint = tints[phrases[0]], tints[wanted], _shrunk(every)
         phrases = [wanted]
     else:
         i = next(i for i in iter(lambda: pick(rng), None) if photos.kinds[i] not in named)

@@ -21,7 +21,7 @@ class Task:
 
     stays     (H, W) in [0, 1]: the pixels that must not change
     named     what a classifier should say of the result
-    tint      mean colours, RGB in [0, 1], of the fruits as they are and as they should be
+    tint      mean colours, RGB in [0, 1], of the fruits as they are and as they should be, and the pixels (H, W) that show it
     answer    the right picture and the pixels (H, W) at which it is known
     """
 
@@ -31,7 +31,7 @@ class Task:
     target: str
     stays: np.ndarray
     named: Naming | None = None
-    tint: tuple[np.ndarray, np.ndarray] | None = None
+    tint: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
     answer: tuple[Image.Image, np.ndarray] | None = None
 
 
@@ -66,9 +66,9 @@ def scores(task: Task, edited: Tensor, naming: Naming | None) -> dict[str, float
     if task.named and naming:
         success = same(naming, task.named)
         if task.tint:
-            inside = 1 - task.stays
+            *colours, inside = task.tint
             mean = (after[0].numpy() * inside).sum((1, 2)) / inside.sum()
-            was, wanted = (float(np.square(mean - colour).sum()) for colour in task.tint)
+            was, wanted = (float(np.square(mean - colour).sum()) for colour in colours)
             success &= wanted < was
         out["success"] = float(success)
     return {name: value for name, value in out.items() if not np.isnan(value)}  # nan: nothing was to stay, or to change

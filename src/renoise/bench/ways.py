@@ -10,12 +10,19 @@ from renoise.settings import FEW_STEPS, ReNoise
 
 @dataclass(frozen=True)
 class Way:
-    """Arguments of `renoise.invert`, those of `renoise.edit` for each strength, and the sampler's eta if it needs another."""
+    """Arguments of `renoise.invert`, those of `renoise.edit` for each strength, and the sampler's eta if it needs another.
+
+    baseline: not this project's, but one to compare with
+    """
 
     name: str
     edits: dict[str, dict[str, Any]]
     invert: dict[str, Any] = field(default_factory=dict)
     eta: float | None = None
+    baseline: bool = False
+
+
+EVERYWHERE, FOUND = {"mask": "none"}, {"mask": "auto"}
 
 
 def _guided(*scales: float, **more: Any) -> dict[str, dict[str, Any]]:
@@ -24,54 +31,62 @@ def _guided(*scales: float, **more: Any) -> dict[str, dict[str, Any]]:
 
 def ways(preset: Preset, flow: bool = False) -> Iterator[Way]:
     """The ways for a model (`flow`: one of flow matching), the default first."""
-    few, everywhere, found = preset.steps <= FEW_STEPS, {"mask": "none"}, {"mask": "auto"}
+    yield from _own(preset)
+    few, stochastic = preset.steps <= FEW_STEPS, preset.settings.correction > 0
+    for way in _few(stochastic) if few else _many(flow):
+        yield replace(way, baseline=True)
+
+
+def _own(preset: Preset) -> Iterator[Way]:
+    """The library's own, and one baseline with its mask."""
+    stochastic = preset.settings.correction > 0
     usual = max(preset.edit_guidance_scale, 1.2)
     once = replace(preset.settings, iterations=0, weights_low=None, weights_high=None, tolerance=0.0, anderson=False)
-    yield Way("default", {"": {}})
-    yield Way("mask found", _guided(1.0, 1.2, 1.5, 2.0, **found))
-    yield Way("mask found, one evaluation a step", _guided(1.2, 1.5, **found), {"settings": once})
+    yield Way("default", {"": {}}, {"settings": preset.edit_settings} if preset.edit_settings else {})
+    yield Way("mask found", _guided(1.0, 1.2, 1.5, 2.0, **FOUND))
+    yield Way("mask found, one evaluation a step", _guided(1.0, 1.2, 1.5, **FOUND), {"settings": once})
     for strength in (0.5, 0.75):
-        yield Way(f"mask found, strength {strength:g}", _guided(1.2, 1.5, **found), {"strength": strength})
-    yield Way("mask found, keep 0.5", _guided(usual, keep=0.5, **found))
-    yield Way("guidance", _guided(1.0, 1.2, 1.5, 2.0, 3.0, **everywhere))
+        yield Way(f"mask found, strength {strength:g}", _guided(1.2, 1.5, **FOUND), {"strength": strength})
+    yield Way("mask found, keep 0.5", _guided(usual, keep=0.5, **FOUND))
+    yield Way("guidance", _guided(1.0, 1.2, 1.5, 2.0, 3.0, **EVERYWHERE))
     for keep in (0.5, 1.0):
-        yield Way(f"keep {keep:g}", _guided(usual, keep=keep, **everywhere))
-    stochastic = preset.settings.correction > 0
+        yield Way(f"keep {keep:g}", _guided(usual, keep=keep, **EVERYWHERE))
     # 0.14: a step that its noise closes is not iterated, and knows no losses
     losses = replace(preset.settings, lambda_pair=10.0, lambda_kl=0.055, correction=0.14 if stochastic else 0.0)
-    yield Way("edit losses", _guided(usual, **everywhere), {"settings": losses})
-    yield from _few(everywhere, found, stochastic) if few else _many(everywhere, flow)
+    yield Way("edit losses", _guided(usual, **EVERYWHERE), {"settings": losses})
+    if preset.steps <= FEW_STEPS and stochastic:
+        yield Way("edit-friendly DDPM, mask found", _guided(1.0, 1.2, **FOUND), {"method": "edit-friendly"})
 
 
-def _few(everywhere: dict[str, Any], found: dict[str, Any], stochastic: bool) -> Iterator[Way]:
+def _few(stochastic: bool) -> Iterator[Way]:
     """Baselines for few steps."""
     for strength in (0.5, 0.75, 1.0):
-        yield Way(f"SDEdit {strength:g}", _guided(1.0, 1.5, **everywhere), {"method": "sdedit", "strength": strength})
-    yield Way("SDEdit 0.75, mask found", _guided(1.2, **found), {"method": "sdedit", "strength": 0.75})
-    yield Way("plain inversion", _guided(1.0, 1.5, **everywhere), {"settings": ReNoise(iterations=0, tolerance=0)})
+        yield Way(
+            f"SDEdit {strength:g}", _guided(1.0, 1.2, 1.5, **EVERYWHERE), {"method": "sdedit", "strength": strength}
+        )
+    yield Way("plain inversion", _guided(1.0, 1.5, **EVERYWHERE), {"settings": ReNoise(iterations=0, tolerance=0)})
     paper = PRESETS["sdxl-turbo"].settings
     if stochastic:
-        yield Way("edit-friendly DDPM", _guided(1.0, 1.2, 1.5, **everywhere), {"method": "edit-friendly"})
-        yield Way("edit-friendly DDPM, mask found", _guided(1.2, **found), {"method": "edit-friendly"})
+        yield Way("edit-friendly DDPM", _guided(1.0, 1.2, 1.5, **EVERYWHERE), {"method": "edit-friendly"})
     settings = paper if stochastic else replace(paper, correction=0.0)
-    yield Way("the paper's settings", _guided(1.0, 1.2, **everywhere), {"settings": settings})
+    yield Way("the paper's settings", _guided(1.0, 1.2, **EVERYWHERE), {"settings": settings})
 
 
-def _many(everywhere: dict[str, Any], flow: bool) -> Iterator[Way]:
+def _many(flow: bool) -> Iterator[Way]:
     """Baselines for many steps."""
     if flow:
         for strength in (0.5, 0.75):
             invert = {"method": "flowedit", "strength": strength}
-            yield Way(f"FlowEdit {strength:g}", {"": dict(everywhere)}, invert)
+            yield Way(f"FlowEdit {strength:g}", {"": dict(EVERYWHERE)}, invert)
     for strength in (0.5, 0.75):
         invert = {"method": "sdedit", "strength": strength, "num_inference_steps": 40}
-        yield Way(f"SDEdit {strength:g}", _guided(1.5, 3.0, **everywhere), invert)
+        yield Way(f"SDEdit {strength:g}", _guided(1.5, 3.0, **EVERYWHERE), invert)
         if not flow:
             invert = {"method": "edit-friendly", "strength": strength, "num_inference_steps": 20}
-            yield Way(f"edit-friendly DDPM {strength:g}", _guided(1.5, 3.0, **everywhere), invert, eta=1.0)
+            yield Way(f"edit-friendly DDPM {strength:g}", _guided(1.5, 3.0, **EVERYWHERE), invert, eta=1.0)
     plain = ReNoise(iterations=0, tolerance=0)
     for steps in (20, 50):
         invert = {"settings": plain, "num_inference_steps": steps}
-        yield Way(f"plain DDIM, {steps} steps", _guided(1.0, 1.5, 2.0, **everywhere), invert)
+        yield Way(f"plain DDIM, {steps} steps", _guided(1.0, 1.5, 2.0, **EVERYWHERE), invert)
     invert = {"settings": PRESETS["sd15"].settings, "num_inference_steps": 50}
-    yield Way("the paper's settings", _guided(1.0, 1.5, **everywhere), invert)
+    yield Way("the paper's settings", _guided(1.0, 1.5, **EVERYWHERE), invert)

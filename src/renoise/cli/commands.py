@@ -134,7 +134,7 @@ def edit(
             image = tasks.photograph(source)
             paths = tasks.outputs(output, source, *tasks.edit_endings(len(to)))
             pipe = tasks.load(model, report)
-            found = tasks.invert(pipe, image, prompt or "", options)
+            found = tasks.invert(pipe, image, prompt or "", options, to_edit=True)
         report.describe(found)
         report.data["to"] = to
         how = tasks.EditOptions(guidance, negative_prompt, keep, mask, image if keep_outside else None)

@@ -51,7 +51,7 @@ def draw(
             inverting: dict[str, Any] = {n: v for n, v in values.items() if n in _OF_INVERSIONS}
             key = tuple(inverting.items())
             if key not in found:
-                found[key] = tasks.invert(pipe, image, prompt, dataclasses.replace(options, **inverting))
+                found[key] = tasks.invert(pipe, image, prompt, dataclasses.replace(options, **inverting), to_edit=True)
             drawing: dict[str, Any] = {_OF_EDITS[n]: v for n, v in values.items() if n in _OF_EDITS}
             how = dataclasses.replace(tasks.EditOptions(mask=mask), **drawing)
             picture = tasks.edit(pipe, found[key], target, None, how)

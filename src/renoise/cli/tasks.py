@@ -115,8 +115,10 @@ def same_model(options: ModelOptions, path: Path, found: "Inversion") -> ModelOp
     )
 
 
-def invert(pipe: Any, image: "Image", prompt: str, options: InversionOptions, **call: Any) -> "Inversion":
-    """The inversion of one photograph."""
+def invert(
+    pipe: Any, image: "Image", prompt: str, options: InversionOptions, *, to_edit: bool = False, **call: Any
+) -> "Inversion":
+    """The inversion of one photograph; with `to_edit` by the preset's settings for edits."""
     import renoise
 
     with console.progress("inverting") as progress:
@@ -124,7 +126,7 @@ def invert(pipe: Any, image: "Image", prompt: str, options: InversionOptions, **
             pipe,
             image,
             prompt,
-            settings=_settings(pipe, options),
+            settings=_settings(pipe, options, to_edit),
             num_inference_steps=options.steps,
             strength=1.0 if options.strength is None else options.strength,
             seed=options.seed or 0,
@@ -213,16 +215,16 @@ def _save(picture: "Image", path: Path, found: "Inversion", **made: Any) -> None
     images.save(picture, path, {name: getattr(found.record, name) for name in _IN_THE_PICTURE} | made)
 
 
-def _settings(pipe: Any, options: InversionOptions) -> "ReNoise | None":
+def _settings(pipe: Any, options: InversionOptions, to_edit: bool) -> "ReNoise | None":
     """The settings for this pipeline with what was given put in; None, the library's own choice, if nothing was."""
     from renoise.pipelines.finding import find
     from renoise.settings import ReNoise
 
-    given = options.settings()
+    given, preset = options.settings(), find(pipe)
+    own = preset.edit_settings if preset and to_edit and options.method in (None, "renoise") else None
     if not given:
-        return None
-    preset = find(pipe)
-    chosen = preset.settings if preset else ReNoise.for_pipeline(pipe, options.steps)
+        return own
+    chosen = own or (preset.settings if preset else ReNoise.for_pipeline(pipe, options.steps))
     if given.get("iterations", chosen.iterations) != chosen.iterations:
         given |= {"weights_low": None, "weights_high": None}  # they are a mean over another number of iterates
     if given.get("iterations", chosen.iterations) < 2 and "anderson" not in given:

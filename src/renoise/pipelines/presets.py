@@ -22,6 +22,7 @@ class Preset:
     edit_guidance_scale  while editing; above 1.0 the source prompt is the negative prompt
     edit_mask            "auto": an edit finds out where the picture may change; "none": everywhere
     settings             the ReNoise settings
+    edit_settings        those for a photograph that is inverted only to be edited; None: the same
     scheduler            (class in diffusers, what to change in its configuration); None: the model's own
     lora                 Hub id of an adapter, loaded under the preset's name; `lora_file` where its repository has several
     call                 further arguments of the pipeline's call
@@ -40,6 +41,7 @@ class Preset:
     guidance_scale: float = 1.0
     edit_guidance_scale: float = 1.0
     edit_mask: str = "none"
+    edit_settings: ReNoise | None = None
     revision: str | None = None
     scheduler: tuple[str, dict[str, Any]] | None = None
     lora: str | None = None
@@ -74,6 +76,8 @@ _ADAPTIVE = replace(ADAPTIVE, source=_UNPUBLISHED)
 _FEW_STOCHASTIC = replace(CLOSED, source=_UNPUBLISHED)
 _ORCHARD = replace(ADAPTIVE, source="measured by benchmarks/reconstruction.py")
 _ORCHARD_FEW = replace(CLOSED, source="measured by benchmarks/few_step.py --search")
+# the last step, which alone is iterated, makes the picture exact; where a mask puts back what is to stay, an edit gains nothing
+_ORCHARD_FEW_EDITS = replace(_ORCHARD_FEW, iterations=0, tolerance=0.0, anderson=False, source="renoise bench edit")
 
 # what model cards of distilled models say
 _UNGUIDED: dict[str, Any] = dict(guidance_scale=0.0, edit_guidance_scale=0.0)
@@ -105,11 +109,11 @@ _ALL = [
         size=128,
         steps=4,
         guidance_scale=0.0,
-        edit_guidance_scale=1.2,
         edit_mask="auto",
+        edit_settings=_ORCHARD_FEW_EDITS,
         scheduler=_ANCESTRAL,
         settings=_ORCHARD_FEW,
-        source="4 steps of ancestral Euler, unguided: training/distill.py; edit guidance and mask: renoise bench edit",
+        source="4 steps of ancestral Euler, unguided: training/distill.py; mask: renoise bench edit",
         license="Apache-2.0",
         about="orchard distilled to 1-4 steps",
     ),
@@ -118,12 +122,12 @@ _ALL = [
         repository="orchard",
         size=128,
         steps=4,
-        edit_guidance_scale=1.2,
         edit_mask="auto",
+        edit_settings=_ORCHARD_FEW_EDITS,
         scheduler=("LCMScheduler", dict(original_inference_steps=100)),
         lora="orchard-lcm",
         settings=_ORCHARD_FEW,
-        source="4 steps of LCM, unguided: training/distill.py; edit guidance and mask: renoise bench edit",
+        source="4 steps of LCM, unguided: training/distill.py; mask: renoise bench edit",
         license="Apache-2.0",
         about="orchard with a LoRA that distils it to 2-8 steps",
     ),
