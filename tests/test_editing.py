@@ -1,13 +1,15 @@
 """Edits that keep what the prompt does not change, on pipelines of every kind of latents and on orchard; and the baselines."""
 
+import math
+
 import PIL.Image
 import pytest
 import torch
 
 import renoise
-from renoise import ReNoise, algorithm, editing, images
+from renoise import ReNoise, algorithm, baselines, editing, images
 from renoise.pipelines.latents import encode
-from renoise.prediction import EPSILON
+from renoise.prediction import EPSILON, FLOW
 from renoise.samplers import DDIM
 from renoise.schedule import Level, Schedule
 from renoise.settings import CLOSED
@@ -190,7 +192,7 @@ def test_edit_friendly_inversion_needs_a_stochastic_sampler():
         inverted("sd", method="edit-friendly", settings=None)
 
 
-@pytest.mark.parametrize("name", ["sd3", "flux"])
+@pytest.mark.parametrize("name", ["sd3", "flux", "sd", "sdxl_turbo"])
 def test_flow_edit_goes_straight_from_the_photograph_to_the_edit(name):
     tiny, found = inverted(name, method="flowedit", settings=None, strength=0.75)
     x_0 = encode(tiny.pipe, tiny.images())
@@ -204,12 +206,37 @@ def test_flow_edit_goes_straight_from_the_photograph_to_the_edit(name):
     assert 1e-4 < relative(other, x_0) < 1
 
 
-def test_flow_edit_needs_a_flow_and_takes_no_mask():
-    with pytest.raises(ValueError, match="epsilon"):
-        inverted("sd", method="flowedit", settings=None)
+def test_flow_edit_takes_no_mask():
     tiny, found = inverted("sd3", method="flowedit", settings=None)
     with pytest.raises(ValueError, match="mask"):
         renoise.edit(tiny.pipe, found, "an elephant", mask="auto")
+
+
+def test_flow_edit_is_the_same_whether_the_network_tells_noise_or_velocity():
+    """One network v(x/(α + σ), σ/(α + σ)), told once as a flow's velocity and once as the noise of variance-preserving levels."""
+    times = (0.9, 0.6, 0.3, 0.0)
+    flow = [Level(1 - tau, tau, 1000 * tau) for tau in times]
+    sizes = [math.hypot(level.alpha, level.sigma) for level in flow]
+    preserving = [Level(lv.alpha / n, lv.sigma / n, lv.time) for lv, n in zip(flow, sizes, strict=True)]
+    x_0 = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ws = torch.randn(3, 1, 4, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+    def velocity(x: torch.Tensor, tau: float) -> torch.Tensor:
+        return torch.cat([x[:1].sin() * tau, x[1:].cos()])
+
+    def noise(x: torch.Tensor, level: Level) -> torch.Tensor:
+        size = level.alpha + level.sigma
+        return x / size + level.alpha / size * velocity(x / size, level.sigma / size)
+
+    edits = [
+        algorithm.run(baselines.flow_edit(steps, x_0, ws, 0), steps, network)
+        for steps, network in (
+            (plan(Schedule(tuple(flow)), DDIM(), FLOW), lambda x, level: velocity(x, level.sigma)),
+            (plan(Schedule(tuple(preserving)), DDIM(), EPSILON), noise),
+        )
+    ]
+    assert relative(edits[0], x_0) > 0.1
+    assert relative(*edits) < 1e-10
 
 
 @pytest.mark.parametrize("name", TINY)

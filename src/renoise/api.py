@@ -30,7 +30,6 @@ from renoise.pipelines.driver import Run, drive
 from renoise.pipelines.finding import find
 from renoise.pipelines.loading import load
 from renoise.pipelines.schedulers import Reading
-from renoise.prediction import FLOW
 from renoise.settings import ReNoise
 
 __all__ = ["edit", "invert", "load", "reconstruct"]
@@ -114,8 +113,6 @@ def invert(
             return algorithm.noises(seed, purpose, number, x_0)
 
         noises = draw("sampler", stochastic) if stochastic else None
-        if method == "flowedit" and reading.prediction is not FLOW:
-            raise ValueError(f"FlowEdit is for flow models, this network predicts {reading.prediction.name}")
         if method in ("sdedit", "flowedit"):
             inverting = baselines.sdedit(steps, x_0, draw("guess", 1)[0], noises, start)
         elif method == "edit-friendly":

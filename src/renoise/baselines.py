@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from renoise.algorithm import Program, Trajectory
-from renoise.prediction import FLOW
 from renoise.step import Step
 
 METHODS = ("renoise", "sdedit", "edit-friendly", "flowedit")  # of `renoise.invert`
@@ -48,16 +47,17 @@ def flow_edit(steps: Sequence[Step], x_0: Tensor, ws: Tensor, start: int) -> Pro
     """FlowEdit (arXiv 2412.08629): from x_0 (B, ...) straight to the edit, along the difference of the two prompts' velocities.
 
     At every level x_0 is noised afresh, with ws (n, B, ...); one noise a level, and the pipeline's guidance for both prompts.
-    Asks about rows (2B, ...), source first. ValueError for networks that do not predict a flow's velocity.
+    Asks about rows (2B, ...), source first. Every network of this library tells a velocity ε̂ − x̂_0, that of the rectified flow
+    through x_t/(α + σ) at time σ/(α + σ); for flow models these are the method's own formulas.
     """
-    if steps[0].prediction is not FLOW:
-        raise ValueError(f"FlowEdit is for flow models, this network predicts {steps[0].prediction.name}")
     edited = x_0
     for i, w in zip(range(start, len(steps)), ws, strict=True):
-        t, s = steps[i].t, steps[i].s
+        step, t, s = steps[i], steps[i].t, steps[i].s
         source = t.alpha * x_0 + t.sigma * w
-        plain, asked = (yield torch.cat([source, edited + source - x_0]), i).to(x_0.dtype).chunk(2)
-        edited = edited + (s.sigma - t.sigma) * (asked - plain)
+        x = torch.cat([source, source + (t.alpha + t.sigma) * (edited - x_0)])
+        plain, asked = step.velocity(x, (yield x, i).to(x.dtype)).chunk(2)
+        stride = s.sigma / (s.alpha + s.sigma) - t.sigma / (t.alpha + t.sigma)
+        edited = edited + stride * (asked - plain)
     return edited
 
 

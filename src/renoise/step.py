@@ -73,6 +73,11 @@ class Step:
         p, q = self.prediction.epsilon(self.t)
         return p * x_t + q * out
 
+    def velocity(self, x_t: Tensor, out: Tensor) -> Tensor:
+        """ε̂ − x̂_0, the direction from the picture to the noise that the network sees in x_t."""
+        (p_0, q_0), (p_eps, q_eps) = self.prediction.x_0(self.t), self.prediction.epsilon(self.t)
+        return (p_eps - p_0) * x_t + (q_eps - q_0) * out
+
     def output(self, x_t: Tensor, epsilon: Tensor) -> Tensor:
         """The network output that would mean ε̂ = epsilon. ValueError where the output says nothing of ε̂ (v at alpha = 0)."""
         p, q = self.prediction.epsilon(self.t)

@@ -61,9 +61,9 @@ def _own(preset: Preset) -> Iterator[Way]:
 def _few(stochastic: bool) -> Iterator[Way]:
     """Baselines for few steps."""
     for strength in (0.5, 0.75, 1.0):
-        yield Way(
-            f"SDEdit {strength:g}", _guided(1.0, 1.2, 1.5, **EVERYWHERE), {"method": "sdedit", "strength": strength}
-        )
+        for name, method in (("SDEdit", "sdedit"), ("FlowEdit", "flowedit")):
+            invert = {"method": method, "strength": strength}
+            yield Way(f"{name} {strength:g}", _guided(1.0, 1.2, 1.5, **EVERYWHERE), invert)
     yield Way("plain inversion", _guided(1.0, 1.5, **EVERYWHERE), {"settings": ReNoise(iterations=0, tolerance=0)})
     paper = PRESETS["sdxl-turbo"].settings
     if stochastic:
@@ -74,14 +74,12 @@ def _few(stochastic: bool) -> Iterator[Way]:
 
 def _many(flow: bool) -> Iterator[Way]:
     """Baselines for many steps."""
-    if flow:
-        for strength in (0.5, 0.75):
-            invert = {"method": "flowedit", "strength": strength}
-            yield Way(f"FlowEdit {strength:g}", {"": dict(EVERYWHERE)}, invert)
     for strength in (0.5, 0.75):
         invert = {"method": "sdedit", "strength": strength, "num_inference_steps": 40}
         yield Way(f"SDEdit {strength:g}", _guided(1.5, 3.0, **EVERYWHERE), invert)
-        if not flow:
+        invert = {"method": "flowedit", "strength": strength, "num_inference_steps": 20}
+        yield Way(f"FlowEdit {strength:g}", _guided(1.0, 1.5, 3.0, **EVERYWHERE), invert)
+        if not flow:  # whose samplers draw no noise
             invert = {"method": "edit-friendly", "strength": strength, "num_inference_steps": 20}
             yield Way(f"edit-friendly DDPM {strength:g}", _guided(1.5, 3.0, **EVERYWHERE), invert, eta=1.0)
     plain = ReNoise(iterations=0, tolerance=0)
