@@ -14,7 +14,7 @@ from renoise.samplers import DDIM
 from renoise.schedule import Level, Schedule
 from renoise.settings import CLOSED
 from renoise.step import plan
-from tests.tiny import TINY, Tiny
+from tests.tiny import TINY, Tiny, relative
 
 STEPS = 4
 LOOSE = ReNoise(iterations=1, tolerance=0.0)  # far from converged, on purpose
@@ -25,10 +25,6 @@ def inverted(name: str, contractive: bool = False, **options) -> tuple[Tiny, ren
     tiny = TINY[name](contractive=contractive)
     call = {**tiny.call, "num_inference_steps": STEPS, "measure": False, "settings": LOOSE, **options}
     return tiny, renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, **call)
-
-
-def relative(a: torch.Tensor, b: torch.Tensor) -> float:
-    return ((a - b).norm() / b.norm()).item()
 
 
 @KINDS

@@ -400,3 +400,13 @@ def chroma() -> Tiny:
         text_encoder=t5(), tokenizer=t5_tokenizer(),
     )  # fmt: skip
     return Tiny(pipe, dict(guidance_scale=1.0, max_sequence_length=32, **_SIZE), (2, 64, 4))
+
+
+def split(tiny: Tiny) -> tuple[dict, dict]:
+    """The size, and the rest of the call."""
+    call = dict(tiny.call)
+    return dict(height=call.pop("height"), width=call.pop("width")), call
+
+
+def relative(a: torch.Tensor, b: torch.Tensor) -> float:
+    return ((a - b).norm() / b.norm()).item()
