@@ -11,7 +11,7 @@ from PIL import Image
 
 import renoise
 from renoise.bench import classifier, curve, pie, scenes
-from renoise.bench.tasks import Task, as_tensor, same, scores
+from renoise.bench.tasks import Naming, Task, as_tensor, same, scores
 from renoise.bench.ways import ways
 from renoise.cli import main
 from renoise.metrics import psnr, ssim
@@ -62,6 +62,22 @@ def test_a_composed_tasks_answer_is_right_and_its_source_is_not():
             assert right["kept"] > 60
             assert untouched["exact"] < 25
     assert [t.source for t in scenes.tasks(DATA, 2)] == [t.source for t in chosen]
+
+
+@needs_photographs
+def test_tasks_are_those_whose_scene_and_target_the_judge_names_right_on_real_photographs():
+    judge, seen = classifier.load(), []
+
+    def namer(pictures: torch.Tensor) -> list[Naming]:
+        seen.append(judge.name(pictures))
+        return seen[-1]
+
+    chosen = scenes.tasks(DATA, 2, namer)
+    assert all(len(said) == 2 for said in seen)
+    assert len(seen) > len(chosen)  # some were refused
+    for task in chosen:
+        assert task.named is not None
+        assert any(same(target, task.named) for _, target in seen)
 
 
 @needs_photographs

@@ -33,33 +33,28 @@ RIM = 5  # pixels around a fruit that count for neither side
 def tasks(data: Path, count: int, namer: Namer | None = None, seed: int = 11) -> list[Task]:
     """`count` tasks of each kind of edit, from rotations of the fruits that no training has seen.
 
-    With a `namer` (classifier.py), which will judge the edits, only of scenes that it names right as they are, and after the
-    edit where the right answer is known: what it says of an edited picture then tells of the edit.
+    With a `namer` (classifier.py), which will judge the edits, only those whose scene it names right, as it is and as it would
+    be with real photographs of what the edit asks for: what it says of an edited picture then tells of the edit.
     """
     photos = read_photos(data, "fruits_test_sequences")
     pick, tints = Picker(photos), _tints(photos)
     chosen = []
     for number, edit in enumerate(EDITS):
         drawn = (_task(photos, pick, tints, edit, np.random.default_rng([seed, number, n])) for n in itertools.count())
-        chosen += itertools.islice(
-            (task for task, shows in drawn if namer is None or _known(task, shows, namer)), count
-        )
+        chosen += itertools.islice((task for task, *known in drawn if namer is None or _named(known, namer)), count)
     return chosen
 
 
-def _known(task: Task, shows: Naming, namer: Namer) -> bool:
-    """Whether the namer says of the scene what it is, and of the right answer what it should be."""
-    pairs = [(task.picture, shows)]
-    if task.answer and task.named:
-        pairs.append((task.answer[0], task.named))
-    said = namer(torch.cat([as_tensor(picture) for picture, _ in pairs]))
-    return all(same(name, right) for name, (_, right) in zip(said, pairs, strict=True))
+def _named(known: list[tuple[Image.Image, Naming]], namer: Namer) -> bool:
+    """Whether the namer says of these pictures what they show."""
+    said = namer(torch.cat([as_tensor(picture) for picture, _ in known]))
+    return all(same(name, right) for name, (_, right) in zip(said, known, strict=True))
 
 
 def _task(
     photos: Photos, pick: Picker, tints: dict[str, np.ndarray], edit: str, rng: np.random.Generator
-) -> tuple[Task, Naming]:
-    """A task, and what its scene shows."""
+) -> tuple[Task, tuple[Image.Image, Naming], tuple[Image.Image, Naming]]:
+    """A task; its scene, and one with what the edit asks for, each with what it shows."""
     pair = edit == "swap" or (edit == "background" and rng.random() < 0.5)
     chosen = [pick(rng) for _ in range(1 + pair)]
     if edit == "colour":
@@ -70,27 +65,33 @@ def _task(
         size = int(SIZE * (0.62 if pair else rng.uniform(0.7, 1.0)))
         dx, dy = rng.uniform(-0.06, 0.06, 2) * SIZE
         places.append((size, SIZE * x + (0 if pair else dx), SIZE / 2 + dy, bool(rng.random() < 0.5)))
-    picture, fruits = _composed(photos, chosen, places, plain_background(ground, rng))
-    named, phrases = [photos.kinds[i] for i in chosen], [photos.phrases[i][0] for i in chosen]
-    source, every = _caption(phrases, ground), np.maximum.reduce(fruits)
-    shows = (tuple(named), ground)
+    canvas = plain_background(ground, rng)
+    picture, fruits = _composed(photos, chosen, places, canvas.copy())
+    source, every = _caption(photos, chosen, ground), np.maximum.reduce(fruits)
+    shows = _naming(photos, chosen, ground)
     if edit == "background":
         flat = np.broadcast_to(np.array(BACKGROUNDS[other], np.float32), (SIZE, SIZE, 3)).copy()
         answer, _ = _composed(photos, chosen, places, flat)
         stays = _shrunk(every)
         known = np.maximum(stays, 1 - _grown(every))
-        right = (tuple(named), other)
-        return Task(edit, picture, source, _caption(phrases, other), stays, right, answer=(answer, known)), shows
-    side, tint = int(rng.integers(2)) if pair else 0, None
+        target, right = _caption(photos, chosen, other), _naming(photos, chosen, other)
+        task = Task(edit, picture, source, target, stays, right, answer=(answer, known))
+        return task, (picture, shows), (answer, right)
+    side, tint, wanted = int(rng.integers(2)) if pair else 0, None, list(chosen)
     if edit == "colour":
-        wanted = str(rng.choice(_others(photos.phrases[chosen[0]], tints)))
-        tint = tints[phrases[0]], tints[wanted], _shrunk(every)
-        phrases = [wanted]
+        colour = str(rng.choice(_others(photos.phrases[chosen[0]], tints)))
+        wanted = [int(rng.choice([i for i, phrases in enumerate(photos.phrases) if phrases[0] == colour]))]
+        tint = tints[photos.phrases[chosen[0]][0]], tints[colour], _shrunk(every)
     else:
-        i = next(i for i in iter(lambda: pick(rng), None) if photos.kinds[i] not in named)
-        named[side], phrases[side] = photos.kinds[i], photos.phrases[i][0]
+        wanted[side] = next(i for i in iter(lambda: pick(rng), None) if photos.kinds[i] not in shows[0])
     stays = 1 - _grown(fruits[side])
-    return Task(edit, picture, source, _caption(phrases, ground), stays, (tuple(named), ground), tint), shows
+    right = _naming(photos, wanted, ground)
+    task = Task(edit, picture, source, _caption(photos, wanted, ground), stays, right, tint)
+    return task, (picture, shows), (_composed(photos, wanted, places, canvas)[0], right)
+
+
+def _naming(photos: Photos, chosen: list[int], ground: str) -> Naming:
+    return tuple(photos.kinds[i] for i in chosen), ground
 
 
 def _composed(
@@ -120,7 +121,8 @@ def _others(phrases: list[str], tints: dict[str, np.ndarray]) -> list[str]:
     return [phrase for phrase in same if np.abs(tints[phrase] - own).max() > 0.2]
 
 
-def _caption(phrases: list[str], ground: str) -> str:
+def _caption(photos: Photos, chosen: list[int], ground: str) -> str:
+    phrases = [photos.phrases[i][0] for i in chosen]
     return main_caption(phrases[0], phrases[1] if len(phrases) > 1 else None, ground)
 
 
