@@ -109,10 +109,14 @@ class Average:
             torch._foreach_lerp_(mine, theirs, rate)
 
 
-def averaged(checkpoint: Path, name: str) -> dict[str, torch.Tensor]:
-    """The moving average of one network's weights, from a checkpoint of `train`."""
+def averaged(folder: Path, name: str) -> dict[str, torch.Tensor]:
+    """The moving average of one network's weights, from a checkpoint of training or from a model that was made of one."""
+    if (folder / "model_index.json").exists():
+        part = folder / {"unet": "unet", "student": "unet", "text": "text_encoder"}[name]
+        (file,) = part.glob("*.safetensors")
+        return {key: tensor.float() for key, tensor in load_file(file).items()}
     prefix = f"ema_{name}."
-    state = load_file(checkpoint / "state.safetensors")
+    state = load_file(folder / "state.safetensors")
     return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
 
 
@@ -178,7 +182,9 @@ def main() -> None:
     arguments(p, minutes=90, batch=32, rate=2e-3)
     p.add_argument("--name", default="denoiser", help="of the checkpoint in --out")
     p.add_argument("--blocks", type=int, nargs=4, default=BLOCKS, help="channels of the U-Net's levels")
-    p.add_argument("--start", type=Path, help="start from this checkpoint, whose first level may be half as wide")
+    p.add_argument(
+        "--start", type=Path, help="start from this checkpoint or model, whose first level may be half as wide"
+    )
     p.add_argument("--hold", type=float, default=0.3, help="share of the time before the rate starts to fall")
     p.add_argument("--decay", type=float, default=0.998, help="of the moving average of the weights")
     train(p.parse_args())

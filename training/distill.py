@@ -179,7 +179,11 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("kind", choices=("turbo", "lcm"))
     arguments(p, minutes=30, batch=32, rate=1e-3)
-    p.add_argument("--start", type=Path, help="a checkpoint of turbo to start from; lcm: as far as a LoRA can hold it")
+    p.add_argument(
+        "--start",
+        type=Path,
+        help="a checkpoint of turbo, or turbo itself, to start from; lcm: as far as a LoRA can hold it",
+    )
     p.add_argument("--teacher", type=Path, default=Path("src/renoise/orchard"))
     p.add_argument("--guidance", type=float, default=3.0, help="of the teacher")
     p.add_argument("--substeps", type=int, default=3, help="of the teacher, between two of the student's time steps")

@@ -18,7 +18,7 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from renoise.bench import classifier
-from renoise.bench.fruits import read_photos, read_scenes
+from renoise.bench.fruits import kind_of, main_caption, read_photos, read_scenes, read_words
 from renoise.bench.tasks import Naming, same
 
 from .common import device, psnr, to_tensor
@@ -89,6 +89,14 @@ def grid(images: np.ndarray, columns: int, path: Path, zoom: int = 1) -> None:
     picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST).save(path)
 
 
+def one_of_each(root: Path) -> list[str]:
+    """A caption for every kind of fruit, in alphabetical order, each in its first colour."""
+    phrases: dict[str, str] = {}
+    for first, plain, *_ in sorted(read_words(root, "fruits_train")[0]):
+        phrases.setdefault(kind_of(plain), first)
+    return [main_caption(phrases[kind], None, "white") for kind in sorted(phrases)]
+
+
 def gflop(pipe: StableDiffusionPipeline) -> float:
     """Of one unguided call on one picture."""
     unet = pipe.unet
@@ -147,7 +155,9 @@ def evaluate(args: argparse.Namespace) -> dict[str, object]:
     report["ratio"] = report["generated"]["both"] / report["real"]["both"]
     report["ratio_in_order"] = report["generated"]["both_in_order"] / report["real"]["both_in_order"]
     grid(made[:40], 8, args.grids / "held_out_captions.png")
-    grid(generate(pipe, SHOWN, args.seed, args.guidance, args.steps), 8, args.grids / "samples.png", 2)
+    for name, wanted, columns in (("samples", SHOWN, 8), ("kinds", one_of_each(args.data), 9)):
+        shown = generate(pipe, wanted, args.seed, args.guidance, args.steps)
+        grid(shown, columns, args.grids / f"{name}.png", 2 if name == "samples" else 1)
 
     report["gflop_per_call"] = gflop(pipe)
     report["folder_mb"] = folder_size(args.model) / 1e6
