@@ -1,6 +1,6 @@
 """Does renoising help while denoising? The edits of `renoise bench edit`, each step of the drawing renoised and taken again.
 
-    python -m benchmarks.redrawing --data ../shared/data --output benchmarks/redrawing
+    python -m benchmarks.redrawing --data ../shared/data --tasks 4 --output benchmarks/redrawing
 
 A step goes from x_t to x_s = a x_t + b out(x_t). Renoised, x_s is followed back as in inversion, z^(0) = x_s and
 z^(k) = (x_s − b out(z^(k−1)))/a, for K + 1 evaluations, and the step is taken again from there, all under the new prompt with
