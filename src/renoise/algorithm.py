@@ -102,9 +102,7 @@ def generate(steps: Sequence[Step], x_T: Tensor, noises: Tensor | None = None, s
     x = x_T
     for i in range(start, len(steps)):
         out = yield x, i
-        x = steps[i].denoise(
-            x, out.to(x.dtype), noises[i - start] if noises is not None and steps[i].stochastic else None
-        )
+        x = steps[i].denoise(x, out.to(x.dtype), steps[i].z_from(noises, i - start))
     return x
 
 
@@ -131,7 +129,7 @@ def invert(
     x, epsilon, corrected, course, record = x_0, None, [], [], []
     for i in reversed(range(start, len(steps))):
         step, calls, reference = steps[i], 0, None
-        z = noises[i - start] if noises is not None and step.stochastic else None
+        z = step.z_from(noises, i - start)
         # its noise will make such a step exact: there is nothing to iterate for
         closed = z is not None and settings.first_guess == "posterior" and math.isinf(settings.correction)
         if settings.lambda_kl > 0 and step.t.alpha > 0 and not closed:

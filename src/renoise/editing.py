@@ -52,9 +52,7 @@ def redraw(
     """
     x, source = x_T, x_T
     for i in range(start, len(steps)):
-        step, z = steps[i], None
-        if noises is not None and steps[i].stochastic:
-            z = noises[i - start]
+        step, z = steps[i], steps[i].z_from(noises, i - start)
         out = (yield (torch.cat([x, x]) if rows else x), i).to(x.dtype)
         if rows:
             plain, asked = out.chunk(2)
@@ -83,9 +81,8 @@ def difference(
     """
     total: Tensor | None = None
     for i in telling(steps, start):
-        step, source, z = steps[i], course[i - start - 1] if i > start else x_T, None
-        if noises is not None and step.stochastic:
-            z = noises[i - start]
+        step, source = steps[i], course[i - start - 1] if i > start else x_T
+        z = step.z_from(noises, i - start)
         asked = (yield source, i).to(source.dtype)
         apart = regularize.maps((asked - step.required(source, course[i - start], z)).float(), aspect)
         apart = apart.square().mean(1, keepdim=True).sqrt()

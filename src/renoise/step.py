@@ -46,6 +46,10 @@ class Step:
         """Whether the step draws fresh noise."""
         return self.c > 0
 
+    def z_from(self, noises: Tensor | None, number: int) -> Tensor | None:
+        """This step's z among the noises (m, B, ...) of a run whose step `number` it is; None if it draws none."""
+        return noises[number] if noises is not None and self.stochastic else None
+
     def denoise(self, x_t: Tensor, out: Tensor, z: Tensor | None = None) -> Tensor:
         """x_s, from x_t and the network's output there; z is the fresh noise of a stochastic step."""
         return self._add_noise(self.a * x_t + self.b * out, z, self.c)
