@@ -253,6 +253,32 @@ def test_with_next_to_no_keep_a_guided_edit_stays_the_same_also_of_a_guided_inve
         assert relative(rows, plain) < (0.02 if name == "qwen_image" else 1e-4)  # its pipeline rescales what it guided
 
 
+@pytest.mark.parametrize(("name", "guidance"), [("sd", "guidance_scale"), ("qwen_image", "true_cfg_scale")])
+def test_the_mask_of_a_guided_inversion_asks_about_the_target_under_the_same_guidance(name, guidance, monkeypatch):
+    exact = ReNoise(iterations=100, tolerance=1e-6)
+    tiny, found = inverted(name, contractive=True, settings=exact, negative_prompt="a dog", **{guidance: 3.0})
+    apart: list[float] = []
+    compare = editing.difference
+
+    def watched(steps, x_T, noises, course, start, aspect):
+        program = compare(steps, x_T, noises, course, start, aspect)
+        try:
+            question = next(program)
+            while True:
+                (x, i), out = question, (yield question)
+                apart.append(relative(out, steps[i].required(x, course[i - start], None)))
+                question = program.send(out)
+        except StopIteration as end:
+            return end.value
+
+    monkeypatch.setattr(editing, "difference", watched)
+    for prompts in (tiny.prompts, "an elephant"):
+        renoise.edit(tiny.pipe, found, prompts, mask="auto", output_type="latent")
+    same, other = apart[: len(apart) // 2], apart[len(apart) // 2 :]
+    assert max(same) < 1e-4  # the source prompt again: what the inversion knows of it
+    assert min(other) > 10 * max(same)
+
+
 def test_the_source_of_an_edit_keeps_its_own_second_prompt(tmp_path):
     tiny, found = inverted("sdxl", contractive=True, prompt_2=["a cat, detailed"] * 2, strength=0.5)
     loaded = renoise.Inversion.load(found.save(tmp_path / "x.safetensors"))
