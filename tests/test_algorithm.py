@@ -207,6 +207,34 @@ def test_a_diverging_iteration_keeps_its_best_iterate_and_is_flagged():
     assert found.x_T.isfinite().all()
 
 
+@pytest.mark.parametrize("time", [100.0, 900.0])
+def test_divergence_is_flagged_under_the_papers_averaging_and_edit_losses_too(time):
+    (step,) = plan(Schedule((Level.preserving(0.1, time), Level.preserving(1.0, 0.0))), DDIM(), EPSILON)
+    weights = dict(weights_low=(0, 0, 0, 0, 0, 0.5, 0.5), weights_high=(0, 0, 0, 0, 0, 0, 1))
+    settings = ReNoise(iterations=6, tolerance=0, lambda_pair=10, **weights)
+
+    def repelling(x: Tensor, t: Level) -> Tensor:
+        return 3 * x * step.a / -step.b
+
+    found = algorithm.run(algorithm.invert((step,), Mixture().data(2), settings), (step,), repelling)
+    assert found.diverged.all()
+
+
+def test_no_iterate_is_made_that_the_mean_leaves_out():
+    model, (step,) = Mixture(), steps(1)
+    x_0, weights = model.data(1), (0.5, 0.5, 0, 0, 0, 0)
+    long, short = (
+        algorithm.run(algorithm.invert((step,), x_0, settings), (step,), model)
+        for settings in (
+            ReNoise(iterations=5, tolerance=0, weights_high=weights),
+            ReNoise(iterations=1, tolerance=0, weights_high=weights[:2]),
+        )
+    )
+    assert torch.equal(long.x_T, short.x_T)
+    assert torch.equal(long.residuals, short.residuals)
+    assert (long.calls.tolist(), short.calls.tolist()) == ([2], [2])
+
+
 def test_rounding_ends_the_iteration_when_the_residual_stalls():
     class Half(Mixture):
         def __call__(self, x: Tensor, t: Level) -> Tensor:

@@ -1,5 +1,6 @@
 """The benchmark of edits: its figures, its tasks with known answers, the PIE-Bench reader, and a whole small run."""
 
+import csv
 import json
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,6 +17,7 @@ from renoise.bench.ways import ways
 from renoise.cli import main
 from renoise.metrics import psnr, ssim
 from tests.conftest import DATA
+from tests.tiny import TINY
 
 EXAMPLE = Path(renoise.__file__).parent / "orchard" / "example.png"
 needs_photographs = pytest.mark.skipif(not DATA.is_dir(), reason=f"needs the photographs: no folder {DATA}")
@@ -178,6 +180,18 @@ def test_pie_bench_runs_and_says_what_is_not_measured(tmp_path, monkeypatch, cap
     report = (tmp_path / "renoise-bench" / "report.md").read_text()
     assert "Not measured: LPIPS" in report
     assert "<table>" in (tmp_path / "renoise-bench" / "page.html").read_text()
+    with (tmp_path / "renoise-bench" / "edits.csv").open() as file:
+        (edit,) = csv.DictReader(file)
+    assert float(edit["kept"]) == pytest.approx(out["rows"][0]["scores"]["all"]["kept"], abs=1e-3)
+
+
+def test_a_model_that_has_no_preset_is_measured_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    TINY["sd"]().pipe.save_pretrained(tmp_path / "model")
+    folder = pie_folder(tmp_path)
+    assert main(["bench", "edit", str(folder), "--model", "model", "--only", "keep 1", "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["way"] for row in rows] == ["plain inversion, keep 1", "plain inversion, keep 1, mask found"]
 
 
 def test_a_colour_is_judged_by_the_fruits_own_pixels():

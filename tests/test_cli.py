@@ -298,6 +298,20 @@ def test_settings_that_would_have_no_effect_are_refused(run: Run, tiny: list[str
 def test_plain_inversion_is_one_option_on_any_preset(run: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch):
     assert run("invert", "apple.png", *tiny, "--iterations", "0")[0] == 0
     assert renoise.Inversion.load("apple.safetensors").evaluations == 3
+    assert (
+        run("invert", "apple.png", "--model", "orchard", "--iterations", "0", "--steps", "3", "-o", "o.safetensors")[0]
+        == 0
+    )
+    chosen = renoise.Inversion.load("o.safetensors").record.settings
+    assert (chosen["first_guess"], chosen["anderson"], chosen["correction"]) == ("latent", False, 0.0)
+
+
+def test_the_default_model_can_be_compared_with_edit_friendly_inversion(run: Run):
+    orchard = ("--model", "orchard", "--steps", "3", "--method", "edit-friendly")
+    assert run("edit", "apple.png", "--prompt", PROMPT, "--to", "a lemon", *orchard, "-o", "edit.png")[0] == 0
+    made = json.loads(Image.open("edit.png").info["renoise"])
+    assert made["sampler"] == "DDIM(eta=1.0)"
+    assert (made["guidance_scale"], made["mask"]) == (1.5, "none")  # what was decided, too, is in the picture
 
 
 def test_offloading_needs_an_accelerator(run: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch):

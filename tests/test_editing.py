@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import PIL.Image
 import pytest
 import torch
@@ -59,7 +60,7 @@ def test_pseudo_guidance_is_guidance_with_the_source_prompt_as_the_negative_one(
 
 
 @KINDS
-def test_outside_the_mask_nothing_changes(name):
+def test_outside_the_mask_and_its_soft_rim_nothing_changes(name):
     tiny, found = inverted(name)
     height, width = found.record.height, found.record.width
     mask = torch.zeros(1, 3, height, width)
@@ -76,9 +77,9 @@ def test_a_found_mask_reaches_past_an_object_and_not_into_it_from_the_background
     inside[..., 12:20, 12:20] = 1
     thing, ground = editing.mask_of(inside), editing.mask_of(1 - inside)
     assert (thing[inside > 0] == 1).all()
-    assert thing[0, 0, 16, 11] > 0.5  # a pixel past its rim
-    assert ground[0, 0, 16, 12] < 0.5  # its own rim
-    assert ground[0, 0, 16, 10] == 1
+    assert thing[0, 0, 16, 11] == 1  # a pixel past its rim
+    assert ground[0, 0, 16, 12] == 0  # its own rim
+    assert ground[0, 0, 16, 11] == 1
     assert editing.mask_of(0.4 * inside + 0.1).any()  # the shaded side of an object differs less
     assert not editing.mask_of(0.2 * inside + 0.1).any()
 
@@ -113,6 +114,35 @@ def test_the_target_is_compared_with_what_the_course_knows_of_the_source():
     assert (apart[..., 5:] < 1e-3).all()
 
 
+@pytest.mark.parametrize("name", ["sd", "sdxl_turbo", "flux"])
+def test_keep_adds_nothing_to_an_exact_inversion_and_much_to_a_poor_one(name):
+    exact = ReNoise(iterations=200, tolerance=1e-7)
+    apart = []
+    for settings in (exact, LOOSE):
+        tiny, found = inverted(name, contractive=True, settings=settings)
+        # a distilled scale changes what the network says of the source too
+        more = dict(guidance_scale=found.record.guidance_scale if name == "flux" else 3.0, output_type="latent")
+        apart.append(relative(*(renoise.edit(tiny.pipe, found, "an elephant", keep=k, **more) for k in (0.0, 1.0))))
+    assert apart[0] < 1e-4
+    assert apart[1] > 20 * apart[0]
+
+
+def test_a_mask_of_ones_own_has_a_soft_rim():
+    mask = torch.zeros(1, 1, 64, 64)
+    mask[..., :32] = 1
+    soft = editing.at_latents(mask, torch.zeros(1, 4, 8, 8), 1.0)
+    assert soft[0, 0, 4].tolist() == pytest.approx([1, 1, 1, 2 / 3, 1 / 3, 0, 0, 0])
+
+
+def test_an_edit_is_guided_at_least_as_the_inversion_was():
+    pipe, picture = renoise.load("orchard", device="cpu"), torch.full((3, 128, 128), 0.5)
+    prompt, settings = "a photo of a lemon on a gray background", ReNoise(iterations=0, tolerance=0)
+    more = dict(num_inference_steps=3, measure=False, settings=settings)
+    found = renoise.invert(pipe, picture, prompt, guidance_scale=5.0, **more)
+    edits = [renoise.edit(pipe, found, "a lime", output_type="latent", **g) for g in ({}, {"guidance_scale": 5.0})]
+    assert torch.equal(*edits)
+
+
 def test_an_inversion_from_a_file_finds_its_course_again(tmp_path):
     tiny, found = inverted("sd3", contractive=True, settings=ReNoise(iterations=100, tolerance=1e-7))
     loaded = renoise.Inversion.load(found.save(tmp_path / "x.safetensors"))
@@ -139,11 +169,13 @@ def test_the_originals_pixels_are_put_back():
         (dict(keep=0.5, num_inference_steps=7), "num_inference_steps"),
         (dict(mask=[PIL.Image.new("L", (64, 64))] * 3), "3 masks"),
         (dict(mask="no such file.png"), "no such file"),
+        (dict(mask=torch.full((64, 64), 255)), "lie in"),
+        (dict(mask=7), "not int"),
     ],
 )
 def test_arguments_that_cannot_be_used_are_named(arguments, message):
     tiny, found = inverted("sd")
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
+    with pytest.raises((ValueError, TypeError, FileNotFoundError), match=message):
         renoise.edit(tiny.pipe, found, "an elephant", **arguments)
 
 
@@ -301,7 +333,9 @@ def test_masks_as_people_have_them():
     strokes.paste((255, 255, 255, 255), (0, 0, width // 2, height))
     tensor = torch.zeros(height, width)
     tensor[:, : width // 2] = 1
-    kinds = [grey, strokes, tensor, tensor[None], tensor[None, None], [grey, strokes]]
+    array = tensor.numpy()
+    arrays = [array, array > 0, (255 * array).astype("uint8"), np.repeat(array[..., None], 3, 2)]
+    kinds = [grey, strokes, tensor, tensor[None], tensor[None, None], [grey, strokes], *arrays]
     edits = [renoise.edit(tiny.pipe, found, "an elephant", mask=mask, output_type="latent") for mask in kinds]
     for edited in edits[1:]:
         assert torch.equal(edited, edits[0])

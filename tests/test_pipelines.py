@@ -200,6 +200,11 @@ def test_an_ip_adapter_argument_passes_through():
     assert relative(back, encode(tiny.pipe, tiny.images())) < 1e-4
     elsewhere = renoise.reconstruct(tiny.pipe, found, output_type="latent", ip_adapter_image_embeds=[-embeds[0]])
     assert relative(elsewhere, back) > 1e-4
+    edits = [
+        renoise.edit(tiny.pipe, found, "an elephant", keep=k, output_type="latent", ip_adapter_image_embeds=embeds)
+        for k in (0.0, 1.0)
+    ]
+    assert relative(*edits) < 1e-4  # the inversion is exact: nothing to make up for, under the same adapter
 
 
 def snapshot(pipe) -> dict:
@@ -333,6 +338,10 @@ def test_eta_makes_ddim_stochastic():
     options = dict(settings=TIGHT, num_inference_steps=STEPS, strength=0.5, eta=1.0, **size, **call)
     found = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, measure=False, **options)
     assert found.record.sampler == "DDIM(eta=1.0)"
+    own = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, **options | dict(settings=None, measure=False))
+    assert own.record.settings["first_guess"] == "posterior"  # as for every sampler that draws noise
+    assert "eta 1.0" in own.record.settings["source"]
+    assert relative(renoise.reconstruct(tiny.pipe, own, output_type="latent"), encode(tiny.pipe, tiny.images())) < 0.05
     little = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, measure=False, **options | dict(eta=0.05))
     with pytest.raises(ValueError, match="holds the noises of its 4 steps"):
         renoise.reconstruct(tiny.pipe, little, num_inference_steps=STEPS - 1)

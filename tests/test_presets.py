@@ -130,5 +130,10 @@ def test_correction_goes_with_a_stochastic_sampler_only() -> None:
         assert stochastic == (preset.settings.correction > 0)
 
 
-def test_unpublished_settings_are_the_defaults() -> None:
-    assert PRESETS["flux-dev"].settings == dataclasses.replace(ADAPTIVE, source=PRESETS["flux-dev"].settings.source)
+def test_unpublished_settings_are_those_of_the_rule_for_pipelines() -> None:
+    deterministic = [p for p in PRESETS.values() if p.settings.source.startswith("no published settings: the rule")]
+    deterministic = [p for p in deterministic if not p.settings.correction]
+    assert {"flux-dev", "flux-schnell", "sd35-medium"} <= {p.name for p in deterministic}
+    for preset in deterministic:
+        iterations = 30 if preset.steps <= 8 else 10
+        assert preset.settings == dataclasses.replace(ADAPTIVE, iterations=iterations, source=preset.settings.source)

@@ -183,13 +183,13 @@ def solve(
     aspect: float = 1.0,
 ) -> Program[tuple[Solution, int]]:
     """The fixed point of one inversion step, from `guess` = z^(0), and the evaluations it took. All latents (B, ...)."""
-    weights, last = settings.weights(step.t.time), settings.iterations + 1
-    regularized = (
-        settings.regularized and step.t.alpha > 0
-    )  # at alpha = 0 the network's output says nothing of the noise
+    weights = settings.weights(step.t.time)
+    last = max(k for k, weight in enumerate(weights, start=1) if weight > 0)  # what follows would count for nothing
+    # at alpha = 0 the network's output says nothing of the noise
+    regularized = settings.regularized and step.t.alpha > 0
     images = torch.zeros(len(x_s), device=x_s.device)  # what follows is per image
     spent, iterations, stale, mark, least, residual = images, images, images, *(images + math.inf for _ in range(3))
-    active, diverged, whitened = images == 0, images > 0, images > 0
+    active, diverged, whitened, grown = images == 0, *(images > 0 for _ in range(3))
     x, x_t, epsilon, best = guess, torch.zeros_like(x_s), torch.zeros_like(x_s), x_s
     before, k = None, 0
     for k, weight in enumerate(weights, start=1):
@@ -208,18 +208,18 @@ def solve(
         )  # rounding ends the progress of half precision
         done = active & (settled | stalled | ~finite | (k == last))
 
-        due = active & finite & (done | (weight > 0))
-        if regularized and due.any():
+        due = active & finite & (done | (weight > 0)) & regularized
+        if due.any():
             rolls, pair, kl = random.Random(f"{seed}/{i}/{k}"), settings.lambda_pair, settings.lambda_kl
             moved = regularize.whiten(seen, reference, pair=pair, kl=kl, rolls=rolls, aspect=aspect)
             new = torch.where(_wide(due, x), step.renoise(x_s, step.output(x, moved), z), new)
-            whitened = due
+        whitened = due
 
         iterations = iterations + active
         epsilon = torch.where(_wide(active & finite, x), seen, epsilon)
         share = torch.where(done, 1 - spent, weight) * (active & finite)
         spent, x_t = spent + share, torch.where(_wide(share > 0, x), x_t + _wide(share, x) * new, x_t)
-        grown = judged & ~settled & (change > GROWTH * least.clamp_min(NEGLIGIBLE))
+        grown = torch.where(judged, ~settled & (change > GROWTH * least.clamp_min(NEGLIGIBLE)), grown)
         astray = done & (~finite | grown)
         x_t = torch.where(_wide(astray, x), best, x_t)
         residual = torch.where(done, torch.where(astray, least, change), residual)

@@ -30,7 +30,7 @@ from renoise.pipelines.driver import Run, drive
 from renoise.pipelines.finding import find
 from renoise.pipelines.loading import load
 from renoise.pipelines.schedulers import Reading
-from renoise.settings import ReNoise
+from renoise.settings import CLOSED, ReNoise
 
 __all__ = ["edit", "invert", "load", "reconstruct"]
 
@@ -106,6 +106,8 @@ def invert(
         used = chosen
         if not stochastic and (settings is None or any(step.stochastic for step in steps)):
             used = replace(chosen, correction=0.0)  # the sampler draws no noise, or none in the steps that are taken
+        if settings is None and stochastic and not chosen.correction:  # its eta makes the sampler draw noise
+            used = replace(CLOSED, iterations=chosen.iterations, source=f"rule for a stochastic sampler (eta {eta})")
         made.update(steps=steps[start:], start=start, settings=used)
         taken = len(steps) - start
 

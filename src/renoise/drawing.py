@@ -65,21 +65,20 @@ def edit(
 ) -> Any:
     """The photographs as another prompt would have them: their noise, drawn again under `prompt` (one for all or one for each).
 
-    guidance_scale     None: the preset's for editing, or the inversion's; more follows the prompt further and keeps less
+    guidance_scale     None: the preset's for editing, or the inversion's if that is more; more keeps less of the photograph
     negative_prompt    None: the source prompt, as in the paper, wherever a second evaluation is made
     pseudo_guidance    the same by a row of its own instead of the pipeline's guidance, for pipelines that do not guide (FLUX)
-    keep       in [0, 1]: how far what the prompts agree on stays on the source's course (editing.py); two evaluations a step
+    keep       in [0, 1]: how much of what an inexact inversion lacks is made up for (editing.py); an evaluation more a step
     mask       white where the picture may change; "auto": found where the prompts' predictions differ; "none": everywhere;
                None: the preset's choice
     original   the photographs: outside the mask their pixels are put back as they were
     The rest as in `reconstruct`; ValueError names an argument that cannot be used.
     """
-    record, preset = inversion.record, find(pipe)
+    record, method = inversion.record, inversion.record.settings.get("method")
     if not 0 <= keep <= 1:
         raise ValueError(f"keep must lie in [0, 1], got {keep}")
-    method, own_steps = record.settings.get("method"), num_inference_steps in (None, record.num_inference_steps)
-    if mask is None:
-        mask = preset.edit_mask if preset and own_steps and method is None else EVERYWHERE
+    own_steps = num_inference_steps in (None, record.num_inference_steps)
+    guidance_scale, mask = decided(pipe, inversion, guidance_scale, mask, own_steps)
     mask = None if isinstance(mask, str) and mask == EVERYWHERE else mask
     if original is not None and mask is None:
         raise ValueError("original= puts back what lies outside a mask: give mask= too")
@@ -91,8 +90,6 @@ def edit(
         raise ValueError("SDEdit has not inverted the photograph, so that no mask can be found: give one of your own")
     if method == "flowedit" and (keep > 0 or mask is not None or pseudo_guidance is not None):
         raise ValueError("FlowEdit takes no keep, mask or pseudo_guidance: leave them out")
-    if guidance_scale is None:
-        guidance_scale = preset.edit_guidance_scale if preset else record.guidance_scale
     if others := [name for name in record.call if name.startswith("prompt_") and name not in call]:
         raise ValueError(f"the inversion was made with {', '.join(others)}: give the edited one too")
     prompts = calling.spread(prompt, len(inversion), "prompt")
@@ -103,9 +100,11 @@ def edit(
     guides = calling.guides(pipe, guidance_scale, merged)
     course = _course(pipe, inversion, call) if keep > 0 or mask is not None else None
     allowed = _allowed(pipe, inversion, prompts, mask, course, call)
-    rows = keep > 0 or pseudo_guidance is not None
+    both = pseudo_guidance is not None
     if pseudo_guidance is None:
         pseudo_guidance = calling.row_guidance(pipe, guidance_scale, merged)
+        both = keep > 0 and pseudo_guidance != 1
+    rows = 2 if method == "flowedit" else 1 + both + (keep > 0)
 
     def program(steps: Sequence[Step], x_T: Tensor, noises: Tensor | None, start: int) -> Program[Tensor]:
         if method == "flowedit" and inversion.course is not None:
@@ -115,21 +114,35 @@ def edit(
         more: dict[str, Any] = {"course": course}
         if allowed is not None:
             more["mask"] = editing.at_latents(allowed, x_T, record.height / record.width)
-        if rows:
-            more |= {"rows": True, "guidance": pseudo_guidance, "keep": keep}
+        if rows > 1:
+            more |= {"both": both, "guidance": pseudo_guidance, "keep": keep}
         return editing.redraw(steps, x_T, noises, start, **more)
 
     options: dict[str, Any] = dict(num_inference_steps=num_inference_steps, progress=progress, output_type=output_type)
-    if rows or method == "flowedit":
-        sources = negatives if negatives is not None and rows else record.prompt
-        options["call"] = calling.doubled(sources, prompts, record.call, call)
-        # FlowEdit has the pipeline guide both prompts
-        own = calling.unguided(pipe) if guides and rows and "true_cfg_scale" not in merged else guidance_scale
-        run = _run(pipe, inversion, program, [*sources, *prompts], None, own, rows=2, **options)
+    if rows > 1:
+        own, flowedit = guidance_scale, method == "flowedit"
+        if guides and not flowedit and "true_cfg_scale" not in merged:  # FlowEdit has the pipeline guide both prompts
+            own = calling.unguided(pipe)
+        sources = [*record.prompt * (flowedit or keep > 0), *(negatives or record.prompt) * both]
+        options["call"] = calling.stacked(rows, prompts, record.call, call)
+        run = _run(pipe, inversion, program, [*sources, *prompts], None, own, rows=rows, **options)
     else:
         negative = negatives if negatives is not None else (record.prompt if guides else None)
         run = _run(pipe, inversion, program, prompts, negative, guidance_scale, call=call, **options)
     return _pictures(run, output_type, _outside(inversion, allowed, original))
+
+
+def decided(
+    pipe: Any, inversion: Inversion, guidance_scale: float | None, mask: Picture | None, own_steps: bool = True
+) -> tuple[float | None, Picture]:
+    """guidance_scale and mask of an edit, where they are None as the preset or the inversion has it."""
+    preset, record = find(pipe), inversion.record
+    if guidance_scale is None:
+        own = record.guidance_scale
+        guidance_scale = max(preset.edit_guidance_scale, own or 0.0) if preset else own
+    if mask is None:
+        mask = preset.edit_mask if preset and own_steps and "method" not in record.settings else EVERYWHERE
+    return guidance_scale, mask
 
 
 def _run(
@@ -146,7 +159,7 @@ def _run(
     call: dict[str, Any],
     rows: int = 1,
 ) -> Run[Any]:
-    """Run a program over an inversion's latents under these prompts; with `rows` 2 the network sees twice as many latents."""
+    """Run a program over an inversion's latents under these prompts; the network sees `rows` times as many latents."""
     record = inversion.record
     calling.check_model(pipe, record)
     if missing := [name for name in record.needs if name not in call]:

@@ -1,13 +1,13 @@
 """Editing: draw an inversion under another prompt, and keep what the prompt does not change.
 
-The network can be asked about one latent x under both prompts, as two rows of one batch, o(x, source) and o(x, target). On the
-source's own course (x_T, …, x_0), which the inversion knows, its output o* is known too: it is what makes each step arrive.
+Rows of one batch ask the network about the edit's own latent x under both prompts, o(x, source) and o(x, target), and about the
+source's: on its course (x_T, …, x_0), which the inversion knows, each latent x* needed the output o* to arrive at the next.
 
-    out = o* + (1 − keep) [o(x, source) − o*] + guidance [o(x, target) − o(x, source)]
+    out = o(x, source) + guidance [o(x, target) − o(x, source)] + keep [o* − o(x*, source)]
 
-keep = 0 is guidance with the source prompt as the negative one, the paper's way (arXiv 2403.14602), here also on pipelines that
-cannot guide: the pseudo-guidance of TurboEdit (arXiv 2408.00735). keep = 1 leaves the source's course only where the prompts
-disagree: what the source's branch lacks is always made up for, as in PnP Inversion (arXiv 2310.01506).
+The first two are guidance with the source prompt as the negative one, the paper's way (arXiv 2403.14602), here also on pipelines
+that cannot guide: the pseudo-guidance of TurboEdit (arXiv 2408.00735). The third gives the edit what the source's branch, put
+back on its course at every step, lacks there, as in PnP Inversion (arXiv 2310.01506): nothing where the inversion is exact.
 
 A mask m (1 where the picture may change) puts the rest back on the source's course after every step, x ← m x + (1 − m) x*, as in
 Blended Diffusion (arXiv 2111.14818). It can be found where the prompts' predictions differ, as in DiffEdit (arXiv 2210.11427).
@@ -40,29 +40,30 @@ def redraw(
     *,
     course: Tensor | None = None,
     mask: Tensor | None = None,
-    rows: bool = False,
+    both: bool = False,
     guidance: float = 1.0,
     keep: float = 0.0,
 ) -> Program[Tensor]:
     """Denoise x_T (B, ...) from step number `start` on under the target prompt -> x_0.
 
     `noises` are those of the stochastic steps from `start` on. `course` (n, B, ...) holds the source's latents after each step,
-    for `mask`, which broadcasts over latents, and `keep`. With `rows` the program asks about latents (2B, ...): the first half
-    under the source prompt.
+    for `mask`, which broadcasts over latents, and `keep`. The program asks about latents (rows · B, ...): with `keep` about x*
+    under the source prompt first, with `both`, for `guidance`, about x under it too, and at last about x under the target.
     """
     x, source = x_T, x_T
     for i in range(start, len(steps)):
         step, z = steps[i], steps[i].z_from(noises, i - start)
-        out = (yield (torch.cat([x, x]) if rows else x), i).to(x.dtype)
-        if rows:
-            plain, asked = out.chunk(2)
-            out = plain + guidance * (asked - plain)
-            if keep > 0 and course is not None:
-                out = out - keep * (plain - step.required(source, course[i - start], z))
-        x = step.denoise(x, out, z)
+        rows = [source] * (keep > 0) + [x] * (1 + both)
+        *others, out = (yield torch.cat(rows), i).to(x.dtype).chunk(len(rows))
+        if both:
+            out = others[-1] + guidance * (out - others[-1])
         if course is not None:
+            if keep > 0:
+                out = out + keep * (step.required(source, course[i - start], z) - others[0])
             source = course[i - start]
-            x = x if mask is None else mask * x + (1 - mask) * source
+        x = step.denoise(x, out, z)
+        if mask is not None:
+            x = mask * x + (1 - mask) * source
     return x
 
 
@@ -94,17 +95,17 @@ def difference(
 
 
 def mask_of(difference: Tensor) -> Tensor:
-    """The mask (B, 1, H, W), its rim soft, of a map of differences: 1 where they are great."""
+    """The mask (B, 1, H, W) of a map of differences: 1 where they are great."""
     ground = (difference >= CONTRAST).float()
     thing = max_pool2d((difference >= OF_OBJECT).float(), 3, 1, 1)
-    mask = torch.where(ground.mean((1, 2, 3), keepdim=True) > 0.5, ground, thing)
-    return avg_pool2d(mask, 3, 1, 1, count_include_pad=False)
+    return torch.where(ground.mean((1, 2, 3), keepdim=True) > 0.5, ground, thing)
 
 
 def at_latents(mask: Tensor, like: Tensor, aspect: float) -> Tensor:
-    """A mask (1 or B, 1, H, W) in the layout of latents `like` (B, ...), over which it broadcasts."""
+    """A mask (1 or B, 1, H, W) in the layout of latents `like` (B, ...), over which it broadcasts; its rim becomes soft."""
     height, width = regularize.maps(like, aspect).shape[-2:]
     mask = interpolate(mask.to(like.device, like.dtype), (height, width), mode="area")
+    mask = avg_pool2d(mask, 3, 1, 1, count_include_pad=False)
     if like.ndim == 3:
         return mask.flatten(2).transpose(1, 2)
     return mask[:, :, None] if like.ndim == 5 else mask

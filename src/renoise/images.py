@@ -102,10 +102,12 @@ def batch(images: Any, height: int, width: int) -> "Tensor":
 
 
 def masks(mask: Any, height: int, width: int) -> "Tensor":
-    """Masks of any kind as one tensor (B, 1, height, width) in [0, 1]: one or a list of files, PIL pictures and tensors.
+    """Masks of any kind as one tensor (B, 1, height, width) in [0, 1]: one or a list of files, PIL pictures, arrays and tensors.
 
-    What is transparent is black. Tensors are (H, W), (1, H, W), (3, H, W) or a batch of these last. ValueError for another size.
+    What is transparent is black. Tensors are (H, W), (1, H, W), (3, H, W) or a batch of these last, arrays (H, W) or (H, W, 3);
+    both boolean, floating-point in [0, 1] or 8-bit. ValueError for another size or range, TypeError for anything else.
     """
+    import numpy as np
     import torch
 
     if isinstance(mask, torch.Tensor) and mask.ndim == 2:
@@ -113,28 +115,38 @@ def masks(mask: Any, height: int, width: int) -> "Tensor":
     several = list(mask) if isinstance(mask, (list, tuple)) or getattr(mask, "ndim", 3) == 4 else [mask]
     found = []
     for one in several:
+        if isinstance(one, np.ndarray):
+            one = torch.from_numpy(one if one.ndim == 3 else one[..., None]).movedim(-1, 0)
         if isinstance(one, (str, os.PathLike)):
             one = _drawn_mask(Path(one))
         elif isinstance(one, Image.Image):
             one = _on_black(one)
         if isinstance(one, torch.Tensor):
-            one = one.float().mean(0, keepdim=True)
+            one = (one / 255 if one.dtype == torch.uint8 else one.float()).mean(0, keepdim=True)
+            if not 0 <= one.min() <= one.max() <= 1:
+                raise ValueError(f"mask: a tensor must lie in [0, 1], got {one.min():.3g} … {one.max():.3g}")
             if one.shape[1:] != (height, width):
                 raise ValueError(f"mask: a tensor must be of {height} x {width} pixels, got {tuple(one.shape[1:])}")
-            found.append(one.clamp(0, 1))
-        else:
+            found.append(one)
+        elif isinstance(one, Image.Image):
             found.append(to_tensor([fit(one.convert("RGB"), width, height)])[0, :1])
+        else:
+            raise TypeError(f"a mask is a path, a PIL image, an array or a tensor, not {type(one).__name__}")
     return torch.stack(found)
 
 
 def _drawn_mask(path: Path) -> Image.Image:
-    open_image(path)  # says what is wrong with the file
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of transparency, which is black in a mask
+        open_image(path)  # says what is wrong with the file
     with _open(path) as image:
         return _on_black(_upright(path, image))
 
 
 def _on_black(image: Image.Image) -> Image.Image:
     """A mask as greys; strokes on a transparent layer are its white."""
+    if image.mode.startswith(("I", "F")):
+        image = _eight_bits(image)
     rgba = image.convert("RGBA")
     return Image.composite(rgba.convert("L"), Image.new("L", rgba.size), rgba.getchannel("A"))
 

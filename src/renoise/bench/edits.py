@@ -1,6 +1,8 @@
 """Runs edit tasks through every way to edit and reports success against preservation: JSON, Markdown, a page of pictures."""
 
+import csv
 import html
+import io
 import json
 import math
 import statistics
@@ -43,18 +45,21 @@ def run(
     about: dict[str, Any],
     folder: Path,
 ) -> dict[str, Any]:
-    """Every way's figures. report.json, report.md and page.html in `folder` are written anew after each way."""
+    """Every way's figures. What `publish` writes into `folder` is written anew after each way."""
     shown = [n for n in range(len(tasks)) if sum(t.edit == tasks[n].edit for t in tasks[:n]) < SHOWN]
     rows: list[dict[str, Any]] = []
     pages = [("source", [images.to_images(as_tensor(tasks[n].picture))[0] for n in shown])]
     report = {**about, "tasks": len(tasks), "batch": batch, "rows": rows, "not measured": MISSING}
     report["shown"] = [tasks[n].target for n in shown]
+    report["edits"] = [{"edit": task.edit, "source": task.source, "target": task.target} for task in tasks]
+    each: list[dict[str, Any]] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # baselines do not converge, and are here to show it
         for way in ways:
             for strength, (pictures, calls, seconds) in _edited(pipe, way, tasks, batch).items():
                 names: Sequence[Naming | None] = namer(pictures) if namer else [None] * len(tasks)
-                each = [scores(*one) for one in zip(tasks, pictures, names, strict=True)]
+                scored = [scores(*one) for one in zip(tasks, pictures, names, strict=True)]
+                each += [{"way": way.name, "strength": strength, "number": n, **one} for n, one in enumerate(scored)]
                 row = {
                     "way": way.name,
                     "strength": strength,
@@ -62,10 +67,10 @@ def run(
                     "calls": calls,
                     "seconds": seconds,
                 }
-                rows.append({**row, "scores": _summary(tasks, each)})
+                rows.append({**row, "scores": _summary(tasks, scored)})
                 pages.append((f"{way.name} {strength}".strip(), images.to_images(pictures[shown])))
                 progress(line(rows[-1]))
-            publish(report, pages, folder)
+            publish(report, each, pages, folder)
     return report
 
 
@@ -137,8 +142,15 @@ def table(report: dict[str, Any]) -> str:
     )
 
 
-def publish(report: dict[str, Any], pages: list[tuple[str, list[Any]]], folder: Path) -> None:
-    """Write report.json, report.md and page.html into a folder."""
+def publish(
+    report: dict[str, Any], each: list[dict[str, Any]], pages: list[tuple[str, list[Any]]], folder: Path
+) -> None:
+    """Write report.json, report.md, page.html and edits.csv, each edit's own figures under its number in the report."""
+    figures = io.StringIO()
+    columns = csv.DictWriter(figures, list(dict.fromkeys(name for one in each for name in one)), lineterminator="\n")
+    columns.writeheader()
+    columns.writerows({k: round(v, 4) if isinstance(v, float) else v for k, v in one.items()} for one in each)
+    write(folder / "edits.csv", figures.getvalue().encode())
     write(folder / "report.json", (json.dumps(report, indent=1) + "\n").encode())
     write(folder / "report.md", (table(report) + "\n").encode())
     write(folder / "page.html", _page(report, pages).encode())

@@ -22,6 +22,7 @@ class Way:
     baseline: bool = False
 
 
+PLAIN = ReNoise(iterations=0, tolerance=0)
 EVERYWHERE, FOUND = {"mask": "none"}, {"mask": "auto"}
 
 
@@ -47,10 +48,11 @@ def _own(preset: Preset) -> Iterator[Way]:
     yield Way("mask found, one evaluation a step", _guided(1.0, 1.2, 1.5, **FOUND), {"settings": once})
     for strength in (0.5, 0.75):
         yield Way(f"mask found, strength {strength:g}", _guided(1.2, 1.5, **FOUND), {"strength": strength})
-    yield Way("mask found, keep 0.5", _guided(usual, keep=0.5, **FOUND))
     yield Way("guidance", _guided(1.0, 1.2, 1.5, 2.0, 3.0, **EVERYWHERE))
+    own = max(preset.edit_guidance_scale, 1.0)
     for keep in (0.5, 1.0):
-        yield Way(f"keep {keep:g}", _guided(usual, keep=keep, **EVERYWHERE))
+        yield Way(f"plain inversion, keep {keep:g}", _guided(own, keep=keep, **EVERYWHERE), {"settings": PLAIN})
+    yield Way("plain inversion, keep 1, mask found", _guided(own, keep=1.0, **FOUND), {"settings": PLAIN})
     # 0.14: a step that its noise closes is not iterated, and knows no losses
     losses = replace(preset.settings, lambda_pair=10.0, lambda_kl=0.055, correction=0.14 if stochastic else 0.0)
     yield Way("edit losses", _guided(usual, **EVERYWHERE), {"settings": losses})
@@ -64,7 +66,7 @@ def _few(stochastic: bool) -> Iterator[Way]:
         for name, method in (("SDEdit", "sdedit"), ("FlowEdit", "flowedit")):
             invert = {"method": method, "strength": strength}
             yield Way(f"{name} {strength:g}", _guided(1.0, 1.2, 1.5, **EVERYWHERE), invert)
-    yield Way("plain inversion", _guided(1.0, 1.5, **EVERYWHERE), {"settings": ReNoise(iterations=0, tolerance=0)})
+    yield Way("plain inversion", _guided(1.0, 1.5, **EVERYWHERE), {"settings": PLAIN})
     paper = PRESETS["sdxl-turbo"].settings
     if stochastic:
         yield Way("edit-friendly DDPM", _guided(1.0, 1.2, 1.5, **EVERYWHERE), {"method": "edit-friendly"})
@@ -82,9 +84,8 @@ def _many(flow: bool) -> Iterator[Way]:
         if not flow:  # whose samplers draw no noise
             invert = {"method": "edit-friendly", "strength": strength, "num_inference_steps": 20}
             yield Way(f"edit-friendly DDPM {strength:g}", _guided(1.5, 3.0, **EVERYWHERE), invert, eta=1.0)
-    plain = ReNoise(iterations=0, tolerance=0)
     for steps in (20, 50):
-        invert = {"settings": plain, "num_inference_steps": steps}
+        invert = {"settings": PLAIN, "num_inference_steps": steps}
         yield Way(f"plain DDIM, {steps} steps", _guided(1.0, 1.5, 2.0, **EVERYWHERE), invert)
     invert = {"settings": PRESETS["sd15"].settings, "num_inference_steps": 50}
     yield Way("the paper's settings", _guided(1.0, 1.5, **EVERYWHERE), invert)

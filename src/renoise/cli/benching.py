@@ -1,6 +1,7 @@
 """`renoise bench edit`: finds the tasks in a folder, runs every way to edit, writes the report."""
 
 from pathlib import Path
+from typing import Any
 
 from renoise.bench import edits as bench
 from renoise.bench import pie, scenes
@@ -8,7 +9,10 @@ from renoise.bench.tasks import Namer, Task
 from renoise.bench.ways import ways
 from renoise.cli import console, tasks
 from renoise.cli.options import ModelOptions
+from renoise.pipelines import calling
 from renoise.pipelines.finding import find
+from renoise.pipelines.presets import Preset
+from renoise.settings import ReNoise
 
 
 def edits(
@@ -24,9 +28,7 @@ def edits(
     tasks.check_output(output / "page.html", data, ".html")
     chosen, namer = _tasks(data, count, report)
     pipe = tasks.load(model, report)
-    preset = find(pipe)
-    if preset is None:
-        raise ValueError(f"{model.model} has no preset to compare with: name one of `renoise presets`")
+    preset = find(pipe) or _unknown(pipe, calling.identity(pipe))
     every = list(ways(preset, flow="Flow" in type(pipe.scheduler).__name__))
     wanted = [way for way in every if not only or any(part in way.name for part in only)]
     if not wanted:
@@ -37,7 +39,15 @@ def edits(
     )
     report.data["rows"] = figures["rows"]
     report.lines.append(bench.table(figures))
-    return [output / name for name in ("report.json", "report.md", "page.html")]
+    return [output / name for name in ("report.json", "report.md", "edits.csv", "page.html")]
+
+
+def _unknown(pipe: Any, name: str) -> Preset:
+    """What stands in for the preset of a model that has none."""
+    return Preset(
+        name=name, repository=name, size=0, steps=calling.step_count(pipe, None, None),
+        settings=ReNoise.for_pipeline(pipe), edit_guidance_scale=1.5, source="", license="", about="",
+    )  # fmt: skip
 
 
 def _tasks(data: Path, count: int, report: console.Report) -> tuple[list[Task], Namer | None]:

@@ -117,7 +117,7 @@ def edit(
         image = None
         mask = mask or ("auto" if keep_outside else None)
         if mask not in (None, "auto", "none"):
-            tasks.photograph(Path(mask))
+            tasks.check_mask(Path(mask))
         if keep_outside and mask == "none":
             raise ValueError("--keep-outside needs a mask: leave --mask none out")
         if strip:

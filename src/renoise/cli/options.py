@@ -84,7 +84,8 @@ Prompt = Annotated[str, Parameter(help="what the photograph shows")]
 Guidance = Annotated[float | None, Parameter(help="guidance scale (default: the preset's)", validator=_NOT_NEGATIVE)]
 Negative = Annotated[str | None, Parameter(help="what the picture does not show")]
 Keep = Annotated[
-    float | None, Parameter(help="0 … 1: how far the source's own course is followed", validator=Number(gte=0, lte=1))
+    float | None,
+    Parameter(help="0 … 1: how much of what an inexact inversion lacks is made up for", validator=Number(gte=0, lte=1)),
 ]
 Mask = Annotated[
     str | None, Parameter(help="picture, white where it may change; auto: found; none (default: the preset's)")

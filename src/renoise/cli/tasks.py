@@ -35,6 +35,13 @@ def photograph(path: Path) -> "Image":
     return images.open_image(path)
 
 
+def check_mask(path: Path) -> None:
+    """Raises what is wrong with a mask's file, before a model is loaded for it."""
+    from renoise import images
+
+    images.masks(path, 8, 8)
+
+
 def inversion(path: Path, without: Mapping[str, Any] | None = None) -> "Inversion":
     """The inversion in a file. ValueError if an option is given (not None) that can no longer have an effect on it."""
     from renoise.inversion import Inversion
@@ -120,7 +127,10 @@ def invert(
 ) -> "Inversion":
     """The inversion of one photograph; with `to_edit` by the preset's settings for edits."""
     import renoise
+    from renoise.pipelines import calling
 
+    if options.method == "edit-friendly" and calling.noisiness(pipe, call) is not None:
+        call = {"eta": 1.0, **call}  # it needs a sampler that draws noise, and DDIM is one if it is asked to be
     with console.progress("inverting") as progress:
         return renoise.invert(
             pipe,
@@ -173,11 +183,13 @@ def edit(
 ) -> "Image":
     """The picture drawn with another prompt, written to `path` if there is one."""
     import renoise
+    from renoise import drawing
 
     with console.progress("editing") as progress:
         picture = renoise.edit(pipe, found, target, progress=progress, **how.given())[0]
     if path:
         made = {name: value for name, value in how.given().items() if name != "original"}
+        made["guidance_scale"], made["mask"] = drawing.decided(pipe, found, how.guidance_scale, how.mask)
         _save(picture, path, found, prompt=target, source_prompt=found.prompt[0], **made)
     return picture
 
@@ -225,6 +237,8 @@ def _settings(pipe: Any, options: InversionOptions, to_edit: bool) -> "ReNoise |
     if not given:
         return own
     chosen = own or (preset.settings if preset else ReNoise.for_pipeline(pipe, options.steps))
+    if given.get("iterations") == 0:  # plain inversion, whatever the preset begins with or corrects
+        chosen = ReNoise(tolerance=0.0, source="plain inversion")
     if given.get("iterations", chosen.iterations) != chosen.iterations:
         given |= {"weights_low": None, "weights_high": None}  # they are a mean over another number of iterates
     if given.get("iterations", chosen.iterations) < 2 and "anderson" not in given:

@@ -86,26 +86,26 @@ def arguments(
     return {name: value for name, value in ours.items() if name in parameters and value is not None} | user
 
 
-def doubled(
-    sources: list[str], targets: list[str], record_call: dict[str, Any], call: dict[str, Any]
-) -> dict[str, Any]:
-    """The call for a batch of two halves, the source's rows, then the target's, without the pipeline's own guidance.
+def stacked(rows: int, targets: list[str], record_call: dict[str, Any], call: dict[str, Any]) -> dict[str, Any]:
+    """The call for a batch of `rows` parts, the last the target's, the others the source's, without the pipeline's own guidance.
 
-    What holds a text or a value for each image is doubled; negative prompts and `true_cfg_scale` are switched off (None, 1).
+    What holds a text or a value for each image is repeated; negative prompts and `true_cfg_scale` are switched off (None, 1).
     """
-    merged, out = {**record_call, **call}, dict(call)
+    merged, out, count = {**record_call, **call}, dict(call), len(targets)
     for name, value in merged.items():
         if name.startswith("prompt_"):
-            halves = (record_call.get(name, sources), value)
-            out[name] = [x for half in halves for x in spread(half, len(targets), name)]
+            source = spread(record_call.get(name, value), count, name)
+            out[name] = source * (rows - 1) + spread(value, count, name)
         elif name.startswith("negative_prompt"):
             out[name] = None
         elif name == "true_cfg_scale":
             out[name] = 1.0
-        elif isinstance(value, list) and len(value) == len(targets):
-            out[name] = [*value, *value]
-        elif isinstance(value, torch.Tensor) and value.ndim > 3 and len(value) == len(targets) > 1:
-            out[name] = torch.cat([value, value])
+        elif isinstance(value, list) and value and all(isinstance(one, torch.Tensor) for one in value):
+            out[name] = [torch.cat([one] * rows) for one in value]  # one for each IP-Adapter
+        elif isinstance(value, list) and len(value) == count:
+            out[name] = value * rows
+        elif isinstance(value, torch.Tensor) and value.ndim > 3 and len(value) == count > 1:
+            out[name] = torch.cat([value] * rows)
     return out
 
 
