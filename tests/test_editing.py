@@ -167,6 +167,8 @@ def test_the_originals_pixels_are_put_back():
         (dict(keep=1.5), "keep"),
         (dict(original=torch.zeros(2, 3, 64, 64)), "mask"),
         (dict(keep=0.5, num_inference_steps=7), "num_inference_steps"),
+        (dict(num_inference_steps=0), "num_inference_steps"),
+        (dict(original=torch.zeros(2, 3, 64, 64), mask=torch.ones(64, 64), output_type="latent"), "output_type"),
         (dict(mask=[PIL.Image.new("L", (64, 64))] * 3), "3 masks"),
         (dict(mask="no such file.png"), "no such file"),
         (dict(mask=torch.full((64, 64), 255)), "lie in"),
@@ -236,8 +238,9 @@ def test_flow_edit_goes_straight_from_the_photograph_to_the_edit(name):
 
 def test_flow_edit_takes_no_mask():
     tiny, found = inverted("sd3", method="flowedit", settings=None)
-    with pytest.raises(ValueError, match="mask"):
-        renoise.edit(tiny.pipe, found, "an elephant", mask="auto")
+    for more in (dict(mask="auto"), dict(negative_prompt="a dog")):
+        with pytest.raises(ValueError, match="mask, pseudo_guidance or negative_prompt"):
+            renoise.edit(tiny.pipe, found, "an elephant", **more)
 
 
 def test_flow_edit_is_the_same_whether_the_network_tells_noise_or_velocity():

@@ -1,5 +1,7 @@
 """What cannot work is refused by name, whichever function is asked, and what is cut off is said."""
 
+import dataclasses
+
 import diffusers
 import pytest
 import torch
@@ -123,3 +125,25 @@ def test_a_network_with_a_cache_is_refused():
     size, call = split(tiny)
     with pytest.raises(ValueError, match="disable_cache"):
         renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, **size, **call)
+
+
+def test_guidance_with_a_momentum_is_refused_and_without_one_left_as_it_was():
+    tiny = TINY["sd"]()
+    guider = diffusers.guiders.AdaptiveProjectedMixGuidance()
+    vars(tiny.pipe)["guider"] = guider
+    options = dict(num_inference_steps=2, settings=ReNoise(iterations=0, tolerance=0), measure=False, **split(tiny)[0])
+    with pytest.raises(ValueError, match="adaptive_projected_guidance_momentum = None"):
+        renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, **options)
+    guider.adaptive_projected_guidance_momentum = None
+    assert renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, **options).latents.isfinite().all()
+
+
+def test_an_inversion_that_lost_its_noises_is_refused():
+    tiny = TINY["sdxl_turbo"]()
+    size, call = split(tiny)
+    more = dict(num_inference_steps=3, settings=ReNoise(iterations=0, tolerance=0), measure=False, **size, **call)
+    found = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, **more)
+    assert found.noises is not None
+    for noises in (None, found.noises[:1]):
+        with pytest.raises(ValueError, match="damaged"):
+            renoise.reconstruct(tiny.pipe, dataclasses.replace(found, noises=noises))

@@ -82,14 +82,16 @@ def edit(
     mask = None if isinstance(mask, str) and mask == EVERYWHERE else mask
     if original is not None and mask is None:
         raise ValueError("original= puts back what lies outside a mask: give mask= too")
+    if original is not None and output_type not in ("pil", "pt"):
+        raise ValueError(f'original= puts pixels back, which output_type "{output_type}" has not: "pil" and "pt" have')
     if (keep > 0 or mask is not None) and not own_steps:
         raise ValueError("keep and mask follow the inversion's own course: leave num_inference_steps out")
     if (keep > 0 or mask is not None or method == "flowedit") and method is not None and inversion.course is None:
         raise ValueError(f"a file of method {method!r} does not hold the photograph that this needs: invert it again")
     if method == "sdedit" and isinstance(mask, str) and mask == AUTO:
         raise ValueError("SDEdit has not inverted the photograph, so that no mask can be found: give one of your own")
-    if method == "flowedit" and (keep > 0 or mask is not None or pseudo_guidance is not None):
-        raise ValueError("FlowEdit takes no keep, mask or pseudo_guidance: leave them out")
+    if method == "flowedit" and (keep > 0 or any(x is not None for x in (mask, pseudo_guidance, negative_prompt))):
+        raise ValueError("FlowEdit takes no keep, mask, pseudo_guidance or negative_prompt: leave them out")
     if others := [name for name in record.call if name.startswith("prompt_") and name not in call]:
         raise ValueError(f"the inversion was made with {', '.join(others)}: give the edited one too")
     prompts = calling.spread(prompt, len(inversion), "prompt")
@@ -166,7 +168,9 @@ def _run(
         raise ValueError(f"the inversion was made with {', '.join(missing)}: give it again")
     calling.refuse(pipe, call)
     call = {**calling.restored(record.call), **call}
-    count = calling.step_count(pipe, num_inference_steps or record.num_inference_steps, None)
+    count = calling.step_count(
+        pipe, record.num_inference_steps if num_inference_steps is None else num_inference_steps, None
+    )
     x_T = inversion.latents.to(pipe._execution_device)
     noises = None if inversion.noises is None else inversion.noises.to(x_T.device)
     eta = calling.noisiness(pipe, call)
@@ -175,6 +179,9 @@ def _run(
         steps = calling.steps(reading, eta)
         start = first_step(len(steps), record.strength)
         record.check(reading.schedule, start, repr(calling.sampler(reading, eta)), reading.prediction.name)
+        held, needed = 0 if noises is None else len(noises), sum(step.stochastic for step in steps[start:])
+        if held != needed:
+            raise ValueError(f"the inversion is damaged: it holds {held} noises, its sampler draws {needed}")
         return algorithm.watched(program_of(steps, x_T, noises, start), len(steps) - start, progress)
 
     arguments = calling.arguments(pipe, prompts, negatives, guidance_scale, record.height, record.width, count, call)
@@ -196,7 +203,7 @@ def _pictures(run: Run[Any], output_type: str, outside: Callable[[Tensor], Tenso
             f"the pipeline's safety checker has blacked out {hidden} of {len(run.result)} pictures", stacklevel=3
         )
     pictures = run.output.images
-    pictures = outside(pictures) if outside and output_type in ("pil", "pt") else pictures
+    pictures = outside(pictures) if outside else pictures
     return images.to_images(pictures) if output_type == "pil" else pictures
 
 

@@ -204,19 +204,23 @@ def _record(path: Path, header: str) -> Record:
                 f"{path} was written by a newer renoise (format {version}, this reads {FORMAT_VERSION}): update"
             )
         record = Record(**{f.name: values[f.name] for f in fields(Record)})
+        numbers = (record.height, record.width, record.num_inference_steps, record.start, record.seed)
+        sound = (
+            all(isinstance(number, int) for number in numbers)
+            and all(1 <= side <= LARGEST_SIDE for side in (record.height, record.width))
+            and isinstance(record.prompt, list)
+            and all(isinstance(prompt, str) for prompt in record.prompt)
+            and 0 < record.strength <= 1
+            and (record.guidance_scale is None or isfinite(record.guidance_scale))
+            and isinstance(record.levels, list)
+            and 0 <= record.start < len(record.levels) - 1
+            and all(isinstance(level, list) and list(map(type, level)) == [float] * 3 for level in record.levels)
+            and all(isinstance(part, dict) for part in (record.settings, record.call, record.metrics))
+            and isfinite(record.metrics["evaluations"])
+            and all(isinstance(record.metrics[name], list) for name in ("residuals", "iterations", "diverged"))
+        )
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: its record cannot be read ({error})") from None
-    numbers = (record.height, record.width, record.num_inference_steps, record.start, record.seed)
-    sound = (
-        all(isinstance(number, int) for number in numbers)
-        and all(1 <= side <= LARGEST_SIDE for side in (record.height, record.width))
-        and isinstance(record.prompt, list)
-        and all(isinstance(prompt, str) for prompt in record.prompt)
-        and isinstance(record.levels, list)
-        and 0 <= record.start < len(record.levels) - 1
-        and all(isinstance(level, list) and list(map(type, level)) == [float] * 3 for level in record.levels)
-        and all(isinstance(part, dict) for part in (record.settings, record.call, record.metrics))
-    )
     if not sound:
         raise ValueError(f"{path} is damaged: its record does not make sense")
     return record

@@ -27,6 +27,7 @@ from renoise.pipelines.schedulers import Reading
 
 Result = TypeVar("Result")
 DENOISERS = ("unet", "transformer", "transformer_2", "prior", "decoder")  # the names diffusers gives its networks
+GUIDERS = ("guider", "ocr_guider")
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def drive(
     ValueError for a pipeline that cannot be driven or latents of another shape than it wants; RuntimeError if something else
     changed the latents or stopped the loop.
     """
-    _refuse_caches(pipe)
+    _refuse_memory(pipe)
     session = _Session(program)
     driven = copy.copy(pipe)
     # straight into __dict__: a pipeline's own __setattr__ would register the scheduler in its config
@@ -59,8 +60,10 @@ def drive(
     vars(driven)["maybe_free_model_hooks"] = pipe.maybe_free_model_hooks  # offload hooks belong to the owner's pipeline
     vars(driven)["_progress_bar_config"] = {"disable": True}
     # a tokenizer keeps the padding and truncation of the call before, which another thread's call would change under way
-    tokenizers = {n: t for n, t in vars(pipe).items() if n.startswith("tokenizer") and t is not None}
-    vars(driven).update({name: copy.deepcopy(tokenizer) for name, tokenizer in tokenizers.items()})
+    own = {n: part for n, part in vars(pipe).items() if n.startswith("tokenizer") or n in GUIDERS}
+    vars(driven).update(
+        {name: copy.deepcopy(part) for name, part in own.items()}
+    )  # (guiders keep the step they are at)
     # Z-Image writes into the caller's prompt list
     call = {name: list(value) if isinstance(value, list) else value for name, value in call.items()}
     with ExitStack() as stack:
@@ -280,10 +283,15 @@ def count_rows(pipe: Any, stack: ExitStack) -> list[int]:
     return rows
 
 
-def _refuse_caches(pipe: Any) -> None:
-    """ValueError if a network reuses answers of earlier calls: asked again at its own last answer, it would not look."""
+def _refuse_memory(pipe: Any) -> None:
+    """ValueError if what a network answers depends on earlier calls: asked again at its own last answer, it would not look."""
     for name in DENOISERS:
         if getattr(getattr(pipe, name, None), "is_cache_enabled", False):
             raise ValueError(
                 f"pipe.{name} caches its features from call to call: call pipe.{name}.disable_cache() first"
             )
+    momentum = "adaptive_projected_guidance_momentum"
+    for name in GUIDERS:
+        guider = getattr(pipe, name, None)
+        if getattr(guider, "_enabled", False) and getattr(guider, momentum, None) is not None:
+            raise ValueError(f"pipe.{name} carries guidance from call to call: set pipe.{name}.{momentum} = None first")
