@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+import transformers
 from PIL import Image
 
 import renoise
@@ -16,6 +17,7 @@ from renoise.bench.tasks import Naming, Task, as_tensor, same, scores
 from renoise.bench.ways import ways
 from renoise.cli import main
 from renoise.metrics import psnr, ssim
+from renoise.pipelines import perception
 from tests.conftest import DATA
 from tests.tiny import TINY
 
@@ -179,6 +181,7 @@ def test_pie_bench_runs_and_says_what_is_not_measured(tmp_path, monkeypatch, cap
     assert any("missing.png" in warning for warning in out["warnings"])
     report = (tmp_path / "renoise-bench" / "report.md").read_text()
     assert "Not measured: LPIPS" in report
+    assert "hf download openai/clip" in report
     assert "<table>" in (tmp_path / "renoise-bench" / "page.html").read_text()
     with (tmp_path / "renoise-bench" / "edits.csv").open() as file:
         (edit,) = csv.DictReader(file)
@@ -192,6 +195,42 @@ def test_a_model_that_has_no_preset_is_measured_too(tmp_path, monkeypatch, capsy
     assert main(["bench", "edit", str(folder), "--model", "model", "--only", "keep 1", "--format", "json"]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert [row["way"] for row in rows] == ["plain inversion, keep 1", "plain inversion, keep 1, mask found"]
+
+
+def test_what_networks_see_is_measured_where_their_weights_are(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    size = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
+    picture_size = dict(image_size=32, patch_size=8)
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(EXAMPLE.parent / "tokenizer")
+    text = dict(**size, vocab_size=len(tokenizer), max_position_embeddings=16, eos_token_id=tokenizer.eos_token_id)
+    tokenizer.save_pretrained("clip")
+    both = transformers.CLIPConfig(text_config=text, vision_config={**size, **picture_size}, projection_dim=8)
+    model = transformers.CLIPModel(both).eval()
+    model.save_pretrained("clip")
+    transformers.ViTModel(transformers.ViTConfig(**size, **picture_size)).save_pretrained("dino")
+    monkeypatch.setattr(perception, "CLIP", "clip")
+    monkeypatch.setattr(perception, "DINO", "dino")
+
+    (clip, dino), missing = perception.load("cpu")
+    assert missing == {}
+    before = picture()[0]
+    after, stays = before.flip(-1), torch.zeros(1, *before.shape[1:])
+    seen = clip(before, after, stays, "a lemon")
+    assert seen["clip"] == pytest.approx(seen["clip_edited"])  # nothing must stay: the whole picture is judged
+    assert seen["clip"] != pytest.approx(clip(before, after, stays, "an apple")["clip"], abs=1e-3)
+    with torch.no_grad():  # the model's own score, in which the cosine is scaled
+        ids = tokenizer(["a lemon"], return_tensors="pt").input_ids
+        own = model(ids, perception._seen(after[None], 32, perception.CLIP_COLOURS)).logits_per_text.item()
+    assert seen["clip"] == pytest.approx(100 * own / model.logit_scale.exp().item(), abs=1e-3)
+    assert dino(before, before, stays, "")["structure_distance"] < 1e-10
+    assert dino(before, after, stays, "")["structure_distance"] > 1e-6
+
+    folder = pie_folder(tmp_path)
+    assert main(["bench", "edit", str(folder), "--only", "SDEdit 0.5", "--format", "json"]) == 0
+    (row, _) = json.loads(capsys.readouterr().out)["rows"]
+    assert {"clip", "clip_edited", "structure_distance"} <= set(row["scores"]["all"])
+    assert "Not measured: CLIP" not in (tmp_path / "renoise-bench" / "report.md").read_text()
 
 
 def test_a_colour_is_judged_by_the_fruits_own_pixels():

@@ -19,18 +19,15 @@ from torch import Tensor
 
 from renoise import api, images
 from renoise.bench.curve import curve
-from renoise.bench.tasks import Namer, Naming, Task, as_tensor, scores
+from renoise.bench.tasks import Namer, Naming, Task, as_tensor, resized, scores
 from renoise.bench.ways import Way
 from renoise.files import write
 from renoise.inversion import Inversion
 from renoise.page import data_url
+from renoise.pipelines import perception
 from renoise.pipelines.driver import count_rows
 
-MISSING = {
-    "LPIPS": "needs the weights of a torchvision network",
-    "CLIP similarity": "needs the weights of a CLIP model",
-    "structure distance (DINO)": "needs the weights of a DINO model; `structure` is 1 − SSIM of the luminance instead",
-}
+LPIPS = "needs torchvision and the weights of its networks, on which this project does not depend"
 SHOWN = 3  # tasks of each kind on the page
 
 
@@ -49,7 +46,9 @@ def run(
     shown = [n for n in range(len(tasks)) if sum(t.edit == tasks[n].edit for t in tasks[:n]) < SHOWN]
     rows: list[dict[str, Any]] = []
     pages = [("source", [images.to_images(as_tensor(tasks[n].picture))[0] for n in shown])]
-    report = {**about, "tasks": len(tasks), "batch": batch, "rows": rows, "not measured": MISSING}
+    report = {**about, "tasks": len(tasks), "batch": batch, "rows": rows}
+    seers, missing = perception.load(pipe._execution_device)
+    report["not measured"] = {"LPIPS": LPIPS, **missing}
     report["shown"] = [tasks[n].target for n in shown]
     report["edits"] = [{"edit": task.edit, "source": task.source, "target": task.target} for task in tasks]
     each: list[dict[str, Any]] = []
@@ -59,6 +58,10 @@ def run(
             for strength, (pictures, calls, seconds) in _edited(pipe, way, tasks, batch).items():
                 names: Sequence[Naming | None] = namer(pictures) if namer else [None] * len(tasks)
                 scored = [scores(*one) for one in zip(tasks, pictures, names, strict=True)]
+                for task, score, after in zip(tasks, scored, pictures, strict=True):
+                    before, stays = as_tensor(task.picture)[0], torch.from_numpy(task.stays)[None]
+                    for seer in seers:
+                        score.update(seer(before, resized(after, before), stays, task.target))
                 each += [{"way": way.name, "strength": strength, "number": n, **one} for n, one in enumerate(scored)]
                 row = {
                     "way": way.name,
@@ -109,7 +112,7 @@ def _summary(tasks: Sequence[Task], each: list[dict[str, float]]) -> dict[str, d
             values = sorted(score[name] for score in part if name in score)
             out[edit][name] = statistics.mean(values) if name == "success" else statistics.median(values)
             if name != "success":
-                values = values[::-1] if name == "structure" else values
+                values = values[::-1] if name.startswith("structure") else values
                 out[edit][f"{name}_worst"] = statistics.mean(values[: math.ceil(len(values) / 20)])
     return out
 
@@ -120,6 +123,8 @@ def line(row: dict[str, Any]) -> str:
     for score in row["scores"].values():
         success = f"{score['success']:.2f} · " if "success" in score else ""
         exact = f" · {score['exact']:.1f}" if "exact" in score else ""
+        exact += f" · {score['clip']:.1f}" if "clip" in score else ""
+        exact += f" · {1000 * score['structure_distance']:.1f}" if "structure_distance" in score else ""
         kept = f"{score['kept']:.1f} ({score['kept_worst']:.1f})" if "kept" in score else "–"
         cells.append(f"{success}{kept}{exact}")
     return f"| {row['way']} | {row['strength']} | {row['calls']:.0f} | {row['seconds']:.1f} | {' | '.join(cells)} |"
@@ -131,7 +136,7 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"`{report['model']}`, {report['tasks']} edits. Success · PSNR in dB of what must stay, median (worst 5 %) · "
-            "PSNR against the right answer, where it is known.",
+            "PSNR against the right answer, where it is known · CLIP similarity, DINO structure distance x 1000, if measured.",
             "",
             "| way | strength | calls | s | " + " | ".join(edits) + " |",
             "|---|---|---|---|" + "---|" * len(edits),

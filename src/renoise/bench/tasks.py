@@ -45,6 +45,14 @@ def as_tensor(picture: Image.Image) -> Tensor:
     return torch.tensor(np.asarray(picture.convert("RGB"))).permute(2, 0, 1)[None] / 255
 
 
+def resized(picture: Tensor, like: Tensor) -> Tensor:
+    """A picture (3, h, w) at the size of another: what a model draws in its own size is judged at the photograph's."""
+    picture = picture.float().cpu()
+    if picture.shape == like.shape:
+        return picture
+    return interpolate(picture[None], like.shape[-2:], mode="bicubic", antialias=True).clamp(0, 1)[0]
+
+
 def scores(task: Task, edited: Tensor, naming: Naming | None) -> dict[str, float]:
     """Figures of one edited picture (3, h, w) in [0, 1]; a classifier said `naming` of it.
 
@@ -53,9 +61,8 @@ def scores(task: Task, edited: Tensor, naming: Naming | None) -> dict[str, float
     structure    1 − SSIM of the luminance where the picture may change
     exact        PSNR against the right answer, where it is known
     """
-    before, after = as_tensor(task.picture), edited[None].float().cpu()
-    if after.shape != before.shape:  # the model draws another size: it is judged at the photograph's
-        after = interpolate(after, before.shape[-2:], mode="bicubic", antialias=True).clamp(0, 1)
+    before = as_tensor(task.picture)
+    after = resized(edited, before[0])[None]
     stays = torch.from_numpy(task.stays)[None, None]
     out = {"kept": _capped(psnr(after, before, stays)), "kept_ssim": ssim(after, before, stays).item()}
     grey_after, grey_before = (x.mean(1, keepdim=True) for x in (after, before))
