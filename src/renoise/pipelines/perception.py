@@ -37,7 +37,7 @@ def load(device: Any) -> tuple[list[Scores], dict[str, str]]:
 
 def clip(weights: str, device: Any) -> Scores:
     """100 times the cosine of picture and target prompt: `clip` of the whole, `clip_edited` with what must stay in black."""
-    model = CLIPModel.from_pretrained(weights, local_files_only=True, use_safetensors=True).eval().to(device)
+    model: Any = CLIPModel.from_pretrained(weights, local_files_only=True, use_safetensors=True).eval().to(device)
     tokenizer = AutoTokenizer.from_pretrained(weights, local_files_only=True)
     size, length = model.config.vision_config.image_size, model.config.text_config.max_position_embeddings
 
@@ -55,7 +55,7 @@ def clip(weights: str, device: Any) -> Scores:
 
 def dino(weights: str, device: Any) -> Scores:
     """`structure_distance`: how far the self-similarities of the last layer's keys lie apart (Splicing ViT, arXiv 2201.00424)."""
-    model = ViTModel.from_pretrained(weights, local_files_only=True, use_safetensors=True).eval().to(device)
+    model: Any = ViTModel.from_pretrained(weights, local_files_only=True, use_safetensors=True).eval().to(device)
     last = [layer for name, layer in model.named_modules() if name.split(".")[-1] in ("k_proj", "key")][-1]
     keys: list[Tensor] = []
     last.register_forward_hook(lambda module, args, out: keys.append(out))
