@@ -319,6 +319,13 @@ def test_offloading_needs_an_accelerator(run: Run, tiny: list[str], monkeypatch:
     _fails(run("invert", "apple.png", *tiny, "--cpu-offload"), "--cpu-offload needs an accelerator")
 
 
+def test_the_files_of_an_edit_are_different_ones(run: Run, tiny: list[str]):
+    edit = ("edit", "apple.png", "--prompt", PROMPT, "--to", "a lemon", *tiny, "-o", "x.png")
+    _fails(run(*edit, "--strip", "x.png"), "must be different files")
+    Image.new("L", (32, 32)).save("x.png")
+    _fails(run(*edit, "--mask", "x.png"), "must be different files")
+
+
 def test_the_demo_does_not_write_over_its_input(run: Run, tiny: list[str]):
     Path("edit-1.png").write_bytes(Path("apple.png").read_bytes())
     _fails(run("demo", "edit-1.png", "-o", ".", *tiny), "edit-1.png is the input")

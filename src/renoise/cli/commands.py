@@ -124,15 +124,17 @@ def edit(
             tasks.check_output(strip, source, ".png")
         if page:
             tasks.check_output(page, source, ".html")
+        paths = tasks.outputs(output, source, *tasks.edit_endings(len(to)))
+        files = [Path(file).absolute() for file in (*paths, strip, page, mask) if file]
+        if len(set(files)) < len(files):
+            raise ValueError("--output, --strip, --page and --mask must be different files")
         if source.suffix.lower() == ".safetensors":
             if keep_outside:
                 raise ValueError(f"--keep-outside needs the photograph's pixels: edit it instead of {source}")
             found = tasks.inversion(source, without={"prompt": prompt, **options.given()})
-            paths = tasks.outputs(output, source, *tasks.edit_endings(len(to)))
             pipe = tasks.load(tasks.same_model(model, source, found), report)
         else:
             image = tasks.photograph(source)
-            paths = tasks.outputs(output, source, *tasks.edit_endings(len(to)))
             pipe = tasks.load(model, report)
             found = tasks.invert(pipe, image, prompt or "", options, to_edit=True)
         report.describe(found)
