@@ -119,6 +119,24 @@ def test_an_inversion_of_another_pipeline_is_refused():
         renoise.reconstruct(tiny.pipe, found)
 
 
+def test_weights_tell_models_apart_whatever_they_are_called(tmp_path):
+    options = dict(num_inference_steps=2, settings=ReNoise(iterations=0, tolerance=0), measure=False)
+    tiny = TINY["sd"]()
+    found = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, **options, **split(tiny)[0])
+    loaded = renoise.Inversion.load(found.save(tmp_path / "x.safetensors"))
+    tiny.pipe.config["_name_or_path"] = "someone/mirror"
+    renoise.reconstruct(tiny.pipe, loaded)
+    half = TINY["sd"]().pipe
+    half.unet.to(torch.bfloat16).float()  # rounded as another dtype would
+    renoise.reconstruct(half, loaded)
+    other = TINY["sd"]().pipe
+    with torch.no_grad():
+        for parameter in other.unet.parameters():
+            parameter.mul_(1.05)
+    with pytest.raises(ValueError, match="with other weights"):
+        renoise.reconstruct(other, loaded)
+
+
 def test_a_network_with_a_cache_is_refused():
     tiny = TINY["flux"]()
     tiny.pipe.transformer.enable_cache(diffusers.FirstBlockCacheConfig(threshold=0.1))

@@ -141,6 +141,7 @@ def invert(
     record = Record(
         model=calling.identity(pipe),
         adapters=calling.adapters(pipe),
+        weights=calling.weights(pipe),
         revision=calling.revision(pipe),
         pipeline=type(pipe).__name__,
         sampler=repr(calling.sampler(run.reading, eta)),

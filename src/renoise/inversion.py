@@ -6,6 +6,7 @@ needs is in the record. A file loads without the model, and nothing in it is exe
 
 import json
 import os
+import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from math import isclose, isfinite
 from pathlib import Path
@@ -32,6 +33,7 @@ class Record:
 
     levels      [[alpha, sigma, timestep], …] noisiest first, the last is the clean end; `start` is the first one that was used
     adapters    names of the LoRAs that were active
+    weights     a few of the network's, to know it again (float16, hexadecimal); None if they could not be read
     call        extra arguments of the pipeline; `needs` names those that are no JSON and must be given again
     metrics     residuals, iterations, diverged: per step and image, noisiest first; evaluations, step_evaluations: network
                 evaluations per image, in all and per step, guidance counted twice; psnr and ceiling_psnr: dB per image, if
@@ -56,6 +58,7 @@ class Record:
     settings: dict[str, Any]
     versions: dict[str, str]
     adapters: list[str] = field(default_factory=list)
+    weights: str | None = None
     call: dict[str, Any] = field(default_factory=dict)
     needs: list[str] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -203,7 +206,7 @@ def _record(path: Path, header: str) -> Record:
             raise ValueError(
                 f"{path} was written by a newer renoise (format {version}, this reads {FORMAT_VERSION}): update"
             )
-        record = Record(**{f.name: values[f.name] for f in fields(Record)})
+        record = Record(**{f.name: values[f.name] for f in fields(Record) if f.name in values or f.name != "weights"})
         numbers = (record.height, record.width, record.num_inference_steps, record.start, record.seed)
         sound = (
             all(isinstance(number, int) for number in numbers)
@@ -212,6 +215,7 @@ def _record(path: Path, header: str) -> Record:
             and all(isinstance(prompt, str) for prompt in record.prompt)
             and 0 < record.strength <= 1
             and (record.guidance_scale is None or isfinite(record.guidance_scale))
+            and (record.weights is None or re.fullmatch("(?:[0-9a-f]{4})+", record.weights) is not None)
             and isinstance(record.levels, list)
             and 0 <= record.start < len(record.levels) - 1
             and all(isinstance(level, list) and list(map(type, level)) == [float] * 3 for level in record.levels)

@@ -24,6 +24,7 @@ from renoise.step import Step, plan
 SPECIAL_TOKENS = 4  # that a tokenizer may add
 UNLIMITED = 1e6  # a tokenizer that claims to read more has no limit of its own
 TUPLE = "tuple"  # how a file names what JSON does not know
+SAMPLES, OTHER = 64, 0.01  # weights that are compared, and the share by which those of another model differ at least
 OURS = {"latents", "generator", "num_images_per_prompt", "return_dict", "output_type", "timesteps", "sigmas"}
 
 
@@ -177,16 +178,45 @@ def unguided(pipe: Any) -> float | None:
     return 0.0 if guides(pipe, 1.0, {}) else 1.0
 
 
+def weights(pipe: Any) -> str | None:
+    """A few weights from all over the network, float16 in hexadecimal; None where they are no plain numbers here (quantized)."""
+    module = network(pipe)
+    if not isinstance(module, torch.nn.Module):
+        return None
+    plain = [p for n, p in module.named_parameters() if p.ndim > 1 and p.is_floating_point() and "lora_" not in n]
+    if not plain or any(p.is_meta for p in plain):
+        return None
+    chosen = [plain[len(plain) * i // SAMPLES].detach().reshape(-1) for i in range(SAMPLES)]
+    drawn = torch.stack([p[len(p) * i // SAMPLES].float().cpu() for i, p in enumerate(chosen)])
+    return drawn.half().numpy().tobytes().hex()
+
+
+def _other_weights(mine: str | None, theirs: str | None) -> bool | None:
+    """Whether two samples differ by more than what half precision or a light touch does; None if one is missing."""
+    if mine is None or theirs is None:
+        return None
+    a, b = (torch.frombuffer(bytearray.fromhex(text), dtype=torch.float16).float() for text in (mine, theirs))
+    return len(a) != len(b) or not bool((a - b).abs().sum() <= OTHER * a.abs().sum())
+
+
 def check_model(pipe: Any, record: Record) -> None:
-    """ValueError if an inversion was made with another model; a warning if only its folder has another name."""
+    """ValueError if an inversion was made with another model; a warning if only its folder has another name.
+
+    Where weights can be compared they decide, else the names do.
+    """
     mine = identity(pipe)
     if bool(adapters(pipe)) != bool(record.adapters):
         then, now = (", ".join(names) or "none" for names in (record.adapters, adapters(pipe)))
         raise ValueError(f"the inversion was made with the LoRA {then}, this pipeline has {now}: make it as it was")
+    made, this = f"{record.model} ({record.pipeline})", f"{mine} ({type(pipe).__name__})"
     if type(pipe).__name__ != record.pipeline:
-        made, this = f"{record.model} ({record.pipeline})", f"{mine} ({type(pipe).__name__})"
         raise ValueError(f"the inversion was made with {made}, this pipeline is {this}: load {record.model}")
-    if mine == record.model:
+    other = _other_weights(weights(pipe), record.weights)
+    if other:
+        raise ValueError(
+            f"the inversion was made with {made}, this pipeline is {this} with other weights: load the same"
+        )
+    if other is False or mine == record.model:
         return
     if all(name in PRESETS or re.fullmatch(r"[\w.-]+/[\w.-]+", name) for name in (mine, record.model)):
         raise ValueError(f"the inversion was made with {record.model}, this pipeline is {mine}: load {record.model}")
