@@ -61,8 +61,12 @@ def test_a_composed_tasks_answer_is_right_and_its_source_is_not():
         untouched = scores(task, as_tensor(task.picture)[0], None)
         assert untouched["kept"] == 100
         if task.answer:
-            right = scores(task, as_tensor(task.answer[0])[0], None)
+            right = scores(task, as_tensor(task.answer[0])[0], task.named)
             assert right["exact"] > 60
+            assert right["success"] == 1
+            ghost = as_tensor(task.answer[0])[0]
+            ghost[:, :48] = as_tensor(task.picture)[0][:, :48]  # a part of the old background is left
+            assert scores(task, ghost, task.named)["success"] == 0
             assert right["kept"] > 60
             assert untouched["exact"] < 25
     assert [t.source for t in scenes.tasks(DATA, 2)] == [t.source for t in chosen]

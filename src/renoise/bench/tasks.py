@@ -11,6 +11,8 @@ from torch.nn.functional import interpolate
 
 from renoise.metrics import psnr, ssim
 
+# PSNR in dB against the right answer. Below, a second fruit or its shadow stands in the new background, or that has another colour.
+NEAR = 20.0
 Naming = tuple[tuple[str, ...], str]  # kinds of fruit from left to right, and the background
 Namer = Callable[[Tensor], list[Naming]]  # of pictures (N, 3, H, W) in [0, 1]
 
@@ -56,7 +58,8 @@ def resized(picture: Tensor, like: Tensor) -> Tensor:
 def scores(task: Task, edited: Tensor, naming: Naming | None) -> dict[str, float]:
     """Figures of one edited picture (3, h, w) in [0, 1]; a classifier said `naming` of it.
 
-    success      1 where the result is named as asked, and its colour is nearer to the one asked for than to the old one
+    success      1 where the result is named as asked, its colour is nearer to the one asked for than to the old one, and, where
+                 the right answer is known, it is near that
     kept         PSNR of what must stay; kept_ssim its SSIM
     structure    1 − SSIM of the luminance where the picture may change
     exact        PSNR against the right answer, where it is known
@@ -77,6 +80,8 @@ def scores(task: Task, edited: Tensor, naming: Naming | None) -> dict[str, float
             mean = (after[0].numpy() * inside).sum((1, 2)) / inside.sum()
             was, wanted = (float(np.square(mean - colour).sum()) for colour in colours)
             success &= wanted < was
+        if task.answer:
+            success &= out["exact"] >= NEAR
         out["success"] = float(success)
     return {name: value for name, value in out.items() if not np.isnan(value)}  # nan: nothing was to stay, or to change
 
