@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 
 from renoise.metrics import psnr, ssim
 
-# PSNR in dB against the right answer. Below, a second fruit or its shadow stands in the new background, or that has another colour.
+# PSNR in dB against the right answer. Below, a second fruit or its shadow stands in the new background.
 NEAR = 20.0
 Naming = tuple[tuple[str, ...], str]  # kinds of fruit from left to right, and the background
 Namer = Callable[[Tensor], list[Naming]]  # of pictures (N, 3, H, W) in [0, 1]
