@@ -3,8 +3,7 @@
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-if not os.environ.get("RENOISE_HUB"):
-    os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
@@ -14,19 +13,6 @@ from pathlib import Path
 import pytest
 
 DATA = Path(os.environ.get("RENOISE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out, with the reason, what this machine cannot run."""
-    hub = bool(os.environ.get("RENOISE_HUB"))
-    for item in items:
-        if item.get_closest_marker("hub") and not hub:
-            item.add_marker(pytest.mark.skip(reason="needs model weights from the Hub: set RENOISE_HUB=1"))
-        if item.get_closest_marker("gpu"):
-            import torch
-
-            if not torch.cuda.is_available():
-                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
 @pytest.fixture(autouse=True)

@@ -327,6 +327,14 @@ def test_the_source_of_an_edit_keeps_its_own_second_prompt(tmp_path):
     assert relative(kept[1], x_0) < relative(other, x_0)
 
 
+def test_a_second_prompt_of_the_edit_alone_is_not_the_sources():
+    exact = ReNoise(iterations=200, tolerance=1e-7)
+    tiny, found = inverted("sdxl", contractive=True, settings=exact)
+    more = dict(prompt_2=["an elephant, detailed"] * 2, output_type="latent")
+    edits = [renoise.edit(tiny.pipe, found, "an elephant", keep=k, **more) for k in (0.0, 1.0)]
+    assert relative(*edits) < 1e-4  # the source's branch lacks nothing under its own prompts
+
+
 def test_masks_as_people_have_them():
     tiny, found = inverted("sd")
     height, width = found.record.height, found.record.width

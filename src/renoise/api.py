@@ -106,7 +106,7 @@ def invert(
         used = chosen
         if not stochastic and (settings is None or any(step.stochastic for step in steps)):
             used = replace(chosen, correction=0.0)  # the sampler draws no noise, or none in the steps that are taken
-        if settings is None and stochastic and not chosen.correction:  # its eta makes the sampler draw noise
+        elif settings is None and stochastic and not chosen.correction:  # its eta makes the sampler draw noise
             used = replace(CLOSED, iterations=chosen.iterations, source=f"rule for a stochastic sampler (eta {eta})")
         made.update(steps=steps[start:], start=start, settings=used)
         taken = len(steps) - start

@@ -126,7 +126,7 @@ def edit(
         if guides and not flowedit and "true_cfg_scale" not in merged:  # FlowEdit has the pipeline guide both prompts
             own = calling.unguided(pipe)
         sources = [*record.prompt * (flowedit or keep > 0), *(negatives or record.prompt) * both]
-        options["call"] = calling.stacked(rows, prompts, record.call, call)
+        options["call"] = calling.stacked(sources, prompts, record.call, call)
         run = _run(pipe, inversion, program, [*sources, *prompts], None, own, rows=rows, **options)
     else:
         negative = negatives if negatives is not None else (record.prompt if guides else None)

@@ -127,9 +127,8 @@ def invert(
 ) -> "Inversion":
     """The inversion of one photograph; with `to_edit` by the preset's settings for edits."""
     import renoise
-    from renoise.pipelines import calling
 
-    if options.method == "edit-friendly" and calling.noisiness(pipe, call) is not None:
+    if options.method == "edit-friendly" and type(pipe.scheduler).__name__.startswith("DDIM"):
         call = {"eta": 1.0, **call}  # it needs a sampler that draws noise, and DDIM is one if it is asked to be
     with console.progress("inverting") as progress:
         return renoise.invert(

@@ -87,16 +87,19 @@ def arguments(
     return {name: value for name, value in ours.items() if name in parameters and value is not None} | user
 
 
-def stacked(rows: int, targets: list[str], record_call: dict[str, Any], call: dict[str, Any]) -> dict[str, Any]:
-    """The call for a batch of `rows` parts, the last the target's, the others the source's, without the pipeline's own guidance.
+def stacked(
+    sources: list[str], targets: list[str], record_call: dict[str, Any], call: dict[str, Any]
+) -> dict[str, Any]:
+    """The call for a batch of one or two sources' parts, then the target's, without the pipeline's own guidance.
 
     What holds a text or a value for each image is repeated; negative prompts and `true_cfg_scale` are switched off (None, 1).
     """
     merged, out, count = {**record_call, **call}, dict(call), len(targets)
+    rows = len(sources) // count + 1
     for name, value in merged.items():
         if name.startswith("prompt_"):
-            source = spread(record_call.get(name, value), count, name)
-            out[name] = source * (rows - 1) + spread(value, count, name)
+            source = spread(record_call[name], count, name) * (rows - 1) if name in record_call else sources
+            out[name] = source + spread(value, count, name)
         elif name.startswith("negative_prompt"):
             out[name] = None
         elif name == "true_cfg_scale":
@@ -186,8 +189,11 @@ def weights(pipe: Any) -> str | None:
     plain = [p for n, p in module.named_parameters() if p.ndim > 1 and p.is_floating_point() and "lora_" not in n]
     if not plain or any(p.is_meta for p in plain):
         return None
-    chosen = [plain[len(plain) * i // SAMPLES].detach().reshape(-1) for i in range(SAMPLES)]
-    drawn = torch.stack([p[len(p) * i // SAMPLES].float().cpu() for i, p in enumerate(chosen)])
+    chosen = [plain[len(plain) * i // SAMPLES].detach() for i in range(SAMPLES)]
+    places = [torch.tensor(p.numel() * i // SAMPLES, device=p.device) for i, p in enumerate(chosen)]
+    drawn = torch.stack(
+        [p.take(place).float().cpu() for p, place in zip(chosen, places, strict=True)]
+    )  # copies no weight
     return drawn.half().numpy().tobytes().hex()
 
 
