@@ -48,6 +48,9 @@ orchard: $(RUN)
 	$(BIN)/python -m training.denoiser --data "$(DATA)" --seeds 0 1 2 --minutes 68 $(RANKS) --name narrow --blocks 32 96 128 128
 	$(BIN)/python -m training.denoiser --data "$(DATA)" --seeds 0 1 2 --minutes 115 $(RANKS) --start runs/narrow
 	$(BIN)/python -m training.export --data "$(DATA)"
+	$(BIN)/python -m training.decoder --data "$(DATA)" --seeds 0 --draw
+	$(BIN)/python -m training.decoder --data "$(DATA)" --seeds 0 --minutes 40
+	$(BIN)/python -m training.export --data "$(DATA)"
 	$(BIN)/python -m training.classifier --data "$(DATA)" --seeds 0 1 2 --minutes 5
 	$(BIN)/python -m training.example
 	$(BIN)/python -m training.evaluate --data "$(DATA)" --count 400

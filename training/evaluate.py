@@ -119,6 +119,14 @@ def named(judge: classifier.Classifier, images: np.ndarray, names: list[Naming])
     }
 
 
+def sharpness(images: np.ndarray) -> float:
+    """RMS of the Laplacian of pictures uint8 (N, H, W, 3), their values in [-1, 1]."""
+    x = to_tensor(images, torch.device("cpu"))
+    middle = x[..., 1:-1, 1:-1]
+    around = x[..., :-2, 1:-1] + x[..., 2:, 1:-1] + x[..., 1:-1, :-2] + x[..., 1:-1, 2:]
+    return (around - 4 * middle).square().mean().sqrt().item()
+
+
 def evaluate(args: argparse.Namespace) -> dict[str, object]:
     where, start = device(args.device), time.time()
     if args.threads:
@@ -143,7 +151,8 @@ def evaluate(args: argparse.Namespace) -> dict[str, object]:
 
     real, names, captions = classifier.held_out(args.data, "fruits_test_sequences", args.count)
     report["real"] = named(judge, real, names)
-    report["real_through_autoencoder"] = named(judge, reconstruct(pipe, real), names)
+    back = reconstruct(pipe, real)
+    report["real_through_autoencoder"] = named(judge, back, names)
     unseen, unseen_names, _ = classifier.held_out(args.data, "fruits_test_objects", args.count)
     report["real_unseen_objects"] = named(judge, unseen, unseen_names)
     begin = time.time()
@@ -152,6 +161,11 @@ def evaluate(args: argparse.Namespace) -> dict[str, object]:
     report["generated"] = named(judge, made, names)
     report["generated_count"] = len(made)
     report["guidance"], report["steps"] = args.guidance, args.steps
+    report["sharpness"] = {
+        "real": sharpness(real),
+        "real_through_autoencoder": sharpness(back),
+        "generated": sharpness(made),
+    }
     report["ratio"] = report["generated"]["both"] / report["real"]["both"]
     report["ratio_in_order"] = report["generated"]["both_in_order"] / report["real"]["both_in_order"]
     grid(made[:40], 8, args.grids / "held_out_captions.png")
@@ -187,6 +201,13 @@ def markdown(r: dict) -> str:
             "",
         ),
         ("&nbsp;&nbsp;&nbsp;real scenes of unseen fruits named right", f"{r['real_unseen_objects']['both']:.3f}", ""),
+        ("&nbsp;&nbsp;&nbsp;sharpness (RMS of the Laplacian): generated", f"{r['sharpness']['generated']:.3f}", ""),
+        ("&nbsp;&nbsp;&nbsp;real scenes", f"{r['sharpness']['real']:.3f}", ""),
+        (
+            "&nbsp;&nbsp;&nbsp;real scenes through the autoencoder",
+            f"{r['sharpness']['real_through_autoencoder']:.3f}",
+            "",
+        ),
         ("(c) one call of the denoiser", f"{r['gflop_per_call']:.2f} GFLOP", "≤ 2"),
         ("(d) the folder", f"{r['folder_mb']:.1f} MB", "≤ 48"),
     ]

@@ -9,14 +9,10 @@ import json
 import time
 from pathlib import Path
 
-import numpy as np
-import torch
-
 import renoise
 from renoise.bench import classifier
 
-from .common import to_tensor
-from .evaluate import SHOWN, generate, grid, named
+from .evaluate import SHOWN, generate, grid, named, sharpness
 
 ROWS = [  # model, steps, guidance
     ("orchard", 50, 3.0),
@@ -29,14 +25,6 @@ ROWS = [  # model, steps, guidance
     ("orchard-lcm", 4, 1.0),
     ("orchard-lcm", 8, 1.0),
 ]
-
-
-def sharpness(images: np.ndarray) -> float:
-    """RMS of the Laplacian of pictures uint8 (N, H, W, 3), their values in [-1, 1]."""
-    x = to_tensor(images, torch.device("cpu"))
-    middle = x[..., 1:-1, 1:-1]
-    around = x[..., :-2, 1:-1] + x[..., 2:, 1:-1] + x[..., 1:-1, :-2] + x[..., 1:-1, 2:]
-    return (around - 4 * middle).square().mean().sqrt().item()
 
 
 def evaluate(args: argparse.Namespace) -> list[dict]:

@@ -1,0 +1,180 @@
+"""Finish the decoder, on latents as the denoiser draws them: sharp outlines, calm backgrounds.
+
+The encoder stays as it is, and with it the latents and all that was trained on them. The decoder gets a block at full
+resolution, which alone can paint an edge as hard as a cut-out's, and learns from the scenes' own latents and from latents that
+the denoiser drew over noised ones (`--draw`), whose small errors it learns to overlook. An adversary that sees patches
+(arXiv 1611.07004, hinge loss) asks for edges and texture where an average of possible pictures would be soft.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderTiny, DDIMScheduler
+from torch import nn
+
+from renoise.bench.fruits import SIZE, read_scenes, read_words
+
+from .autoencoder import CONFIG, SCALE, load_vae, reconstruction_loss, score
+from .common import Clock, Optimizer, arguments, begin, fit, to_tensor
+from .data import Captioner, load_scenes
+from .denoiser import Average, load_latents
+from .distill import Levels, course
+from .evaluate import load
+from .text import encode
+
+BLOCKS = (4, 2, 1)  # of the finished decoder, at 32, 64 and 128 px
+LAST = 999  # the time step at which drawing begins
+TIMES = (
+    40,
+    620,
+)  # scenes are noised to a time step in between and drawn again: outlines stay, texture is the denoiser's
+
+
+def grown(vae: AutoencoderTiny) -> AutoencoderTiny:
+    """The same autoencoder with a decoder of `BLOCKS`; what is new in it adds nothing yet."""
+    if tuple(vae.config.num_decoder_blocks) == BLOCKS:
+        return vae
+    wide = AutoencoderTiny(**CONFIG | {"num_decoder_blocks": BLOCKS})
+    wide.register_to_config(scaling_factor=vae.config.scaling_factor)
+    wide.encoder.load_state_dict(vae.encoder.state_dict())
+    *body, last = vae.decoder.layers
+    new, (*rest, end) = wide.decoder.layers[: len(body)], wide.decoder.layers[len(body) :]
+    new.load_state_dict(nn.Sequential(*body).state_dict())
+    end.load_state_dict(last.state_dict())
+    for block in rest:
+        nn.init.zeros_(block.conv[-1].weight)
+        nn.init.zeros_(block.conv[-1].bias)
+    return wide.to(memory_format=torch.channels_last)
+
+
+def adversary(width: int = 32) -> nn.Sequential:
+    """Says of every patch of a picture whether it looks real (positive) or drawn."""
+    normal = nn.utils.parametrizations.spectral_norm
+    return nn.Sequential(
+        nn.Conv2d(3, width, 4, 2, 1),
+        nn.LeakyReLU(0.2),
+        normal(nn.Conv2d(width, 2 * width, 4, 2, 1)),
+        nn.LeakyReLU(0.2),
+        normal(nn.Conv2d(2 * width, 4 * width, 3, 1, 1)),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(4 * width, 1, 3, 1, 1),
+    )
+
+
+@torch.no_grad()
+def draw(args: argparse.Namespace) -> None:
+    """Draw for every set of scenes, and store the latents as float16.
+
+    `out/redrawn-{seed}.npy`: the first `--count` scenes, noised and drawn again. `out/drawn-{seed}.npy`: a quarter as many new
+    pictures, with the same captions, from noise alone.
+    """
+    where, start = begin(args), time.time()
+    pipe = load(args.model, where)
+    unet = pipe.unet.to(memory_format=torch.channels_last)
+    levels = Levels(where, DDIMScheduler.from_config(pipe.scheduler.config))
+    captioner = Captioner(*read_words(args.data, "fruits_train"), empty=0.0)
+    for seed in args.seeds:
+        latents, table, scale = load_latents(argparse.Namespace(out=args.out, seeds=[seed]))
+        rng = np.random.default_rng([args.seed, seed])
+        for name, count in (("redrawn", args.count), ("drawn", args.count // 4)):
+            new = name == "drawn"
+            how = argparse.Namespace(guidance=3.0 if new else 1.5, substeps=25 if new else 8)
+            out = []
+            for n in range(0, count, args.batch):
+                rows = range(n, min(n + args.batch, count))
+                ids = encode(pipe.tokenizer, [captioner(row, rng) for row in table[rows]] + [""])
+                hidden = pipe.text_encoder(torch.tensor(ids, device=where))[0]
+                empty = hidden[-1:].expand(len(rows), -1, -1)
+                x_0 = torch.from_numpy(latents[rows]).to(where).permute(0, 3, 1, 2).float() * scale
+                t = torch.from_numpy(rng.integers(*TIMES, len(rows))).to(where)
+                t = torch.full_like(t, LAST) if new else t
+                alpha, sigma = levels(t)
+                x_t = (0 if new else alpha * x_0) + sigma * torch.randn_like(x_0)
+                x_t = x_t.contiguous(memory_format=torch.channels_last)
+                with torch.autocast(where.type, torch.bfloat16):
+                    x_0 = course(unet, levels, x_t, t, torch.full_like(t, -1), hidden[:-1], empty, how)
+                out.append((x_0 / scale).permute(0, 2, 3, 1).half().cpu().numpy())
+                print(f"{name}-{seed}: {rows.stop} of {count} after {time.time() - start:.0f} s", flush=True)
+            np.save(args.out / f"{name}-{seed}.npy", np.concatenate(out))
+
+
+def pieces(
+    latents: np.ndarray, images: np.ndarray, count: int, size: int, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Crops of `size` latent pixels at random places, and what the pictures of the same rows show there."""
+    z, x = [], []
+    for row in rng.integers(len(latents), size=count):
+        i, j = rng.integers(SIZE // SCALE - size + 1, size=2)
+        z.append(latents[row, i : i + size, j : j + size])
+        x.append(images[row, i * SCALE : (i + size) * SCALE, j * SCALE : (j + size) * SCALE])
+    return torch.from_numpy(np.stack(z)).permute(0, 3, 1, 2).float(), to_tensor(np.stack(x), torch.device("cpu"))
+
+
+def train(args: argparse.Namespace) -> None:
+    where = begin(args)
+    images = [load_scenes(args.out, [seed])[0][0] for seed in args.seeds]
+    kinds = [
+        [np.load(args.out / f"{name}-{seed}.npy", mmap_mode="r") for seed in args.seeds]
+        for name in ("latents", "redrawn", "drawn")
+    ]
+    held = to_tensor(read_scenes(args.data)[0][::4], where)
+    vae, judge = grown(load_vae(args.out / "vae", where)), adversary().to(where, memory_format=torch.channels_last)
+    vae.encoder.requires_grad_(False)
+    average, judging = Average({"decoder": vae.decoder}, args.decay), Optimizer([judge], args.rate)
+
+    def loss_of(rng: np.random.Generator, clock: Clock) -> torch.Tensor:
+        # whole pictures at the end: the edge of a crop is not the edge of a picture
+        size, count = (SIZE, args.batch // 4) if clock.progress > args.crops else (SIZE // 2, args.batch)
+        k = rng.integers(len(images))
+        parts = [pieces(latents[k], images[k], count, size // SCALE, rng) for latents in kinds]
+        z, x = (torch.cat(p).to(where, memory_format=torch.channels_last) for p in zip(*parts, strict=True))
+        x = x[: 2 * count]  # no picture belongs to what was drawn from noise alone
+        with torch.autocast(where.type, torch.bfloat16):
+            y = vae.decoder(z + args.noise * torch.randn_like(z)).float()
+            judge.requires_grad_(True)
+            real, fake = judge(x).float(), judge(y.detach()).float()
+            (F.relu(1 - real).mean() + F.relu(1 + fake).mean()).backward()
+            judging.step(clock.rate(hold=0.4))
+            judge.requires_grad_(False)
+            said = judge(y).float().mean()
+        same, near = reconstruction_loss(y[:count], x[:count]), reconstruction_loss(y[count : 2 * count], x[count:])
+        return same + 0.5 * near - (args.adversary if clock.progress > 0.1 else 0.0) * said
+
+    def extra() -> dict[str, float]:
+        return {"psnr": score(vae, held)}
+
+    optimizer = Optimizer([vae.decoder], args.rate)
+    modules = {"decoder": vae.decoder, "judge": judge, "ema_decoder": average.copies["decoder"]}
+    if fit(args, "decoder", modules, optimizer, loss_of, every=200, hold=0.4, after=average.update, extra=extra):
+        vae.decoder.load_state_dict(average.copies["decoder"].state_dict())
+        vae.save_pretrained(args.out / "vae")
+        print(extra())
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments(p, minutes=15, batch=16, rate=1e-3)
+    p.add_argument("--draw", action="store_true", help="draw over noised scenes, before the training")
+    p.add_argument(
+        "--count",
+        type=int,
+        default=4000,
+        help="scenes of each set to draw over, a quarter from noise",
+    )
+    p.add_argument("--model", type=Path, default=Path("src/renoise/orchard"), help="the model that draws")
+    p.add_argument("--adversary", type=float, default=0.05, help="weight of the adversary")
+    p.add_argument(
+        "--crops", type=float, default=0.6, help="share of the time spent on crops of 64 px, --batch of each kind"
+    )
+    p.add_argument("--noise", type=float, default=0.02, help="noise on the latents")
+    p.add_argument("--decay", type=float, default=0.995, help="of the moving average of the weights")
+    args = p.parse_args()
+    draw(args) if args.draw else train(args)
+
+
+if __name__ == "__main__":
+    main()
