@@ -122,6 +122,7 @@ def test_edits_of_a_photograph_share_one_inversion(run: Run, tiny: list[str], mo
     assert (status, len(calls)) == (0, 1)
     assert json.loads(out)["outputs"] == ["new/b-1.jpg", "new/b-2.jpg"]
     assert json.loads(out)["to"] == ["a", "b"]
+    assert json.loads(out)["edit_evaluations"] == 3  # one a step, of each edit
     with Image.open("new/b-2.jpg") as image:
         made = json.loads(image.getexif()[0x010E])
         assert (made["prompt"], made["seed"], image.size) == ("b", 0, (32, 32))

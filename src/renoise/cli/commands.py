@@ -4,6 +4,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -113,6 +114,8 @@ def edit(
     options: InversionOptions = INVERSION,
 ) -> None:
     """Draw a photograph, or an inversion of one, with another prompt. Several --to share one inversion."""
+    from renoise.pipelines.driver import count_rows
+
     with console.reporting(format) as report:
         image = None
         mask = mask or ("auto" if keep_outside else None)
@@ -141,9 +144,12 @@ def edit(
         report.data["to"] = to
         how = tasks.EditOptions(guidance, negative_prompt, keep, mask, image if keep_outside else None)
         tiles = [("source\n" + found.prompt[0], tasks.source_picture(pipe, found, image))] if strip or page else []
-        for target, path in zip(to, paths, strict=True):
-            tiles.append((f"edit\n{target}", tasks.edit(pipe, found, target, path, how)))
-            report.wrote(path)
+        with ExitStack() as stack:
+            calls = count_rows(pipe, stack)
+            for target, path in zip(to, paths, strict=True):
+                tiles.append((f"edit\n{target}", tasks.edit(pipe, found, target, path, how)))
+                report.wrote(path)
+        report.edited(calls[0] / len(to))
         if strip:
             report.wrote(tasks.write_strip(tiles, strip))
         if page:

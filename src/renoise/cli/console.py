@@ -79,6 +79,11 @@ class Report:
         residual = "" if largest is None else f", largest residual {largest:.2g}"
         self.lines.append(f"inversion       {evaluations:g} network calls in {len(residuals)} steps{residual}")
 
+    def edited(self, evaluations: float) -> None:
+        """Add what each edit cost on top of the inversion; finding its mask and guidance count."""
+        self.data["edit_evaluations"] = evaluations
+        self.lines.append(f"edit            {evaluations:g} network calls each")
+
     def quality(self) -> str:
         """How close the reconstruction is, and how close it could be; empty if that was not measured."""
         psnr, ceiling = self.data.get("psnr"), self.data.get("ceiling_psnr")
