@@ -490,6 +490,19 @@ def test_a_sweep_is_a_grid_over_two_settings(run: Run, tiny: list[str], monkeypa
     assert 2 * 256 < height < 3 * 300
 
 
+def test_an_interrupted_sweep_leaves_its_finished_rows(run: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch):
+    def edit(*args: Any, guidance_scale: float, edit: Any = renoise.edit, **call: Any) -> Any:
+        if guidance_scale == 2:
+            raise KeyboardInterrupt
+        return edit(*args, guidance_scale=guidance_scale, **call)
+
+    monkeypatch.setattr(renoise, "edit", edit)
+    axes = ["--rows", "guidance=1,2", "--columns", "keep=0,1"]
+    assert run("sweep", "apple.png", "--to", "a lemon", *axes, *tiny)[0] == 130
+    width, height = Image.open("apple-sweep.png").size
+    assert (width > 2 * 256, height < 2 * 256) == (True, True)
+
+
 @pytest.mark.parametrize("axis", ["guidance", "guidance=", "guidance=1,x", "colour=1", "strength=1"])
 def test_a_sweep_over_nonsense_is_refused(run: Run, axis: str):
     _fails(run("sweep", "apple.png", "--to", "a lemon", "--rows", axis), axis.split("=")[0])

@@ -56,7 +56,7 @@ def draw(
             how = dataclasses.replace(tasks.EditOptions(mask=mask), **drawing)
             picture = tasks.edit(pipe, found[key], target, None, how)
             tiles.append((f"{row} {a:g}\n{column} {b:g}", picture))
-    tasks.write_strip(tiles, path, columns=len(columns))
+        tasks.write_strip(tiles, path, columns=len(columns))  # what an interruption leaves
 
 
 def _number(name: str, text: str) -> float | int:
