@@ -60,7 +60,7 @@ def test_pseudo_guidance_is_guidance_with_the_source_prompt_as_the_negative_one(
 
 
 @KINDS
-def test_outside_the_mask_and_its_soft_rim_nothing_changes(name):
+def test_outside_the_mask_nothing_changes(name):
     tiny, found = inverted(name)
     height, width = found.record.height, found.record.width
     mask = torch.zeros(1, 3, height, width)
@@ -72,16 +72,19 @@ def test_outside_the_mask_and_its_soft_rim_nothing_changes(name):
     assert relative(edited[allowed], x_0[allowed]) > 1e-3
 
 
-def test_a_found_mask_reaches_past_an_object_and_not_into_it_from_the_background():
+def test_a_found_mask_is_the_object_or_the_ground_up_to_the_pictures_own_outlines():
+    x_0 = torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(0)) / 4
     inside = torch.zeros(1, 1, 32, 32)
-    inside[..., 12:20, 12:20] = 1
-    thing, ground = editing.mask_of(inside), editing.mask_of(1 - inside)
-    assert (thing[inside > 0] == 1).all()
-    assert thing[0, 0, 16, 11] == 1  # a pixel past its rim
-    assert ground[0, 0, 16, 12] == 0  # its own rim
-    assert ground[0, 0, 16, 11] == 1
-    assert editing.mask_of(0.4 * inside + 0.1).any()  # the shaded side of an object differs less
-    assert not editing.mask_of(0.2 * inside + 0.1).any()
+    inside[..., 8:24, 8:24] = 1
+    assert (editing.mask_of(inside, x_0) == inside).all()
+    assert (editing.mask_of(0.4 * inside, x_0) == inside).all()  # the shaded side of an object differs less
+    assert not editing.mask_of(0.2 * inside + 0.1, x_0).any()
+    for r in (0, 1, 2):  # the ground differs less near an object, or the object's rim a little too
+        near, far = torch.nn.functional.max_pool2d(inside, 2 * r + 1, 1, r), torch.zeros_like(inside)
+        far[..., 8 + r : 24 - r, 8 + r : 24 - r] = 1
+        for apart in (1 - near, 1 - far):
+            assert (editing.mask_of(apart, x_0 + 3 * inside) == 1 - inside).all()
+    assert (editing.mask_of(torch.ones_like(inside), x_0) == 1).all()
 
 
 def test_the_prompts_are_compared_at_the_two_cleanest_of_the_noisy_steps():
@@ -127,11 +130,11 @@ def test_keep_adds_nothing_to_an_exact_inversion_and_much_to_a_poor_one(name):
     assert apart[1] > 20 * apart[0]
 
 
-def test_a_mask_of_ones_own_has_a_soft_rim():
+def test_a_mask_of_ones_own_is_averaged_over_each_latent_pixel():
     mask = torch.zeros(1, 1, 64, 64)
-    mask[..., :32] = 1
-    soft = editing.at_latents(mask, torch.zeros(1, 4, 8, 8), 1.0)
-    assert soft[0, 0, 4].tolist() == pytest.approx([1, 1, 1, 2 / 3, 1 / 3, 0, 0, 0])
+    mask[..., :36] = 1
+    latents = editing.at_latents(mask, torch.zeros(1, 4, 8, 8), 1.0)
+    assert latents[0, 0, 4].tolist() == pytest.approx([1, 1, 1, 1, 1 / 2, 0, 0, 0])
 
 
 def test_an_edit_is_guided_at_least_as_the_inversion_was():

@@ -28,10 +28,8 @@ from .text import encode
 
 BLOCKS = (4, 2, 1)  # of the finished decoder, at 32, 64 and 128 px
 LAST = 999  # the time step at which drawing begins
-TIMES = (
-    40,
-    620,
-)  # scenes are noised to a time step in between and drawn again: outlines stay, texture is the denoiser's
+# Scenes are noised to a time step in between and drawn again: outlines stay, texture is the denoiser's.
+TIMES = (40, 620)
 
 
 def grown(vae: AutoencoderTiny) -> AutoencoderTiny:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from renoise import algorithm, baselines, editing, images
+from renoise import algorithm, baselines, editing, images, regularize
 from renoise.algorithm import Program, Progress
 from renoise.inversion import Inversion
 from renoise.pipelines import calling
@@ -256,7 +256,8 @@ def _allowed(
         return editing.difference(steps, x_T, noises, course, start, aspect)
 
     run = _run(pipe, inversion, program, prompts, record.negative_prompt, record.guidance_scale, call=call)
-    return editing.mask_of(run.result[0])
+    x_0 = regularize.maps(course[-1], aspect).to(run.result[0])
+    return editing.mask_of(run.result[0], x_0)
 
 
 def _outside(

@@ -27,8 +27,11 @@ from renoise.step import Step
 # less noise it sees the picture, and the predictions differ along edges and in textures instead of in what is named.
 NOISY = 3.0
 # A pixel may change where the predictions differ by this share of the greatest difference. Where that is the smaller part of the
-# picture, an object, by less, and a pixel further: its shaded side and its rim differ less and belong to it.
+# picture, an object, by less: its shaded side and its rim differ less and belong to it.
 CONTRAST, OF_OBJECT = 0.5, 0.35
+# Where it is the larger part, the ground, its rim is moved to the picture's own outlines, at most so many latent pixels, by
+# what the picture is like on either side, within so many.
+RIM, AROUND = 2, 4
 GREATEST = 0.95  # which quantile of the differences counts as the greatest
 
 
@@ -94,18 +97,33 @@ def difference(
     return ((total / greatest.clamp_min(torch.finfo(total.dtype).tiny)).clamp_max(1),)
 
 
-def mask_of(difference: Tensor) -> Tensor:
-    """The mask (B, 1, H, W) of a map of differences: 1 where they are great."""
-    ground = (difference >= CONTRAST).float()
-    thing = max_pool2d((difference >= OF_OBJECT).float(), 3, 1, 1)
-    return torch.where(ground.mean((1, 2, 3), keepdim=True) > 0.5, ground, thing)
+def mask_of(difference: Tensor, x_0: Tensor) -> Tensor:
+    """The mask (B, 1, H, W) of a map of differences, 1 where they are great; x_0 (B, C, H, W) are the picture's latents."""
+    ground, thing = (difference >= CONTRAST).float(), (difference >= OF_OBJECT).float()
+    return torch.where(ground.mean((1, 2, 3), keepdim=True) > 0.5, _to_outlines(ground, x_0), thing)
+
+
+def _to_outlines(mask: Tensor, x_0: Tensor) -> Tensor:
+    """A mask whose pixels near its rim belong to the side whose latents near by, off the rim, theirs resemble more."""
+    inside, outside = (1 - max_pool2d(1 - side, 2 * RIM + 1, 1, RIM) for side in (mask, 1 - mask))
+    shares = [avg_pool2d(side, 2 * AROUND + 1, 1, AROUND) for side in (inside, outside)]
+    means = [
+        avg_pool2d(x_0 * side, 2 * AROUND + 1, 1, AROUND) / share.clamp_min(torch.finfo(share.dtype).tiny)
+        for side, share in zip((inside, outside), shares, strict=True)
+    ]
+    unlike_inside, unlike_outside = ((x_0 - mean).square().mean(1, keepdim=True) for mean in means)
+    known = (shares[0] > 0) & (shares[1] > 0)
+    rim = known & (inside + outside == 0)
+    return torch.where(rim, (unlike_inside < unlike_outside).float(), mask)
 
 
 def at_latents(mask: Tensor, like: Tensor, aspect: float) -> Tensor:
-    """A mask (1 or B, 1, H, W) in the layout of latents `like` (B, ...), over which it broadcasts; its rim becomes soft."""
+    """A mask (1 or B, 1, H, W) in the layout of latents `like` (B, ...), over which it broadcasts.
+
+    Not softened: applied after every step, what is half allowed to change would hardly change at all.
+    """
     height, width = regularize.maps(like, aspect).shape[-2:]
     mask = interpolate(mask.to(like.device, like.dtype), (height, width), mode="area")
-    mask = avg_pool2d(mask, 3, 1, 1, count_include_pad=False)
     if like.ndim == 3:
         return mask.flatten(2).transpose(1, 2)
     return mask[:, :, None] if like.ndim == 5 else mask
