@@ -33,7 +33,7 @@ TIMES = (40, 620)
 
 
 def grown(vae: AutoencoderTiny) -> AutoencoderTiny:
-    """The same autoencoder with a decoder of `BLOCKS`; what is new in it adds nothing yet."""
+    """The same autoencoder with a decoder of `BLOCKS`; what is new in it adds nothing yet, but its ReLU cuts what is negative."""
     if tuple(vae.config.num_decoder_blocks) == BLOCKS:
         return vae
     wide = AutoencoderTiny(**CONFIG | {"num_decoder_blocks": BLOCKS})
@@ -157,12 +157,7 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments(p, minutes=15, batch=16, rate=1e-3)
     p.add_argument("--draw", action="store_true", help="draw over noised scenes, before the training")
-    p.add_argument(
-        "--count",
-        type=int,
-        default=4000,
-        help="scenes of each set to draw over, a quarter from noise",
-    )
+    p.add_argument("--count", type=int, default=4000, help="scenes of each set to draw over, a quarter from noise")
     p.add_argument("--model", type=Path, default=Path("src/renoise/orchard"), help="the model that draws")
     p.add_argument("--adversary", type=float, default=0.05, help="weight of the adversary")
     p.add_argument(
