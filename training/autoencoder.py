@@ -42,6 +42,19 @@ def batches(images: list[np.ndarray], rng: np.random.Generator, size: int, count
     return out
 
 
+def crops(args: argparse.Namespace, clock: Clock) -> tuple[int, int]:
+    """Side in pixels and number of a batch's crops: whole pictures at the end, since a crop's edge is not a picture's."""
+    return (SIZE, args.batch // 4) if clock.progress > args.crops else (SIZE // 2, args.batch)
+
+
+def crop_arguments(p: argparse.ArgumentParser, share: float) -> None:
+    """How the pictures are cut and their latents disturbed; `share` of the time goes to crops unless said otherwise."""
+    p.add_argument(
+        "--crops", type=float, default=share, help="share of the time spent on crops of 64 px, --batch of them"
+    )
+    p.add_argument("--noise", type=float, default=0.02, help="noise on the latents")
+
+
 def reconstruction_loss(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """L1 of pixels, of 4 x 4 means (true colours) and of differences between neighbours (edges and texture)."""
     d = y - x
@@ -91,8 +104,7 @@ def train(args: argparse.Namespace) -> None:
     vae = AutoencoderTiny(**CONFIG).to(where, memory_format=torch.channels_last)
 
     def loss_of(rng: np.random.Generator, clock: Clock) -> torch.Tensor:
-        whole = clock.progress > args.crops
-        size, count = (SIZE, args.batch // 4) if whole else (64, args.batch)
+        size, count = crops(args, clock)
         x = to_tensor(batches(images, rng, size, count), where)
         with torch.autocast(where.type, torch.bfloat16):
             z = vae.encoder(x)
@@ -113,10 +125,7 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments(p, minutes=10, batch=12, rate=2e-3)
     p.add_argument("--encode", action="store_true", help="encode the scenes with the trained weights")
-    p.add_argument(
-        "--crops", type=float, default=0.75, help="share of the time spent on crops of 64 px, --batch of them"
-    )
-    p.add_argument("--noise", type=float, default=0.02, help="noise on the latents")
+    crop_arguments(p, 0.75)
     args = p.parse_args()
     encode_scenes(args) if args.encode else train(args)
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderTiny, DDIMScheduler
+from diffusers import AutoencoderTiny, StableDiffusionPipeline
 from torch import nn
 
 from renoise.bench.fruits import SIZE, read_scenes, read_words
 
-from .autoencoder import CONFIG, SCALE, load_vae, reconstruction_loss, score
+from .autoencoder import CONFIG, SCALE, crop_arguments, crops, load_vae, reconstruction_loss, score
 from .common import Clock, Optimizer, arguments, begin, fit, to_tensor
 from .data import Captioner, load_scenes
 from .denoiser import Average, load_latents
@@ -72,32 +72,37 @@ def draw(args: argparse.Namespace) -> None:
     """
     where, start = begin(args), time.time()
     pipe = load(args.model, where)
-    unet = pipe.unet.to(memory_format=torch.channels_last)
-    levels = Levels(where, DDIMScheduler.from_config(pipe.scheduler.config))
+    pipe.unet.to(memory_format=torch.channels_last)
     captioner = Captioner(*read_words(args.data, "fruits_train"), empty=0.0)
     for seed in args.seeds:
         latents, table, scale = load_latents(argparse.Namespace(out=args.out, seeds=[seed]))
         rng = np.random.default_rng([args.seed, seed])
         for name, count in (("redrawn", args.count), ("drawn", args.count // 4)):
-            new = name == "drawn"
-            how = argparse.Namespace(guidance=3.0 if new else 1.5, substeps=25 if new else 8)
             out = []
             for n in range(0, count, args.batch):
                 rows = range(n, min(n + args.batch, count))
-                ids = encode(pipe.tokenizer, [captioner(row, rng) for row in table[rows]] + [""])
-                hidden = pipe.text_encoder(torch.tensor(ids, device=where))[0]
-                empty = hidden[-1:].expand(len(rows), -1, -1)
                 x_0 = torch.from_numpy(latents[rows]).to(where).permute(0, 3, 1, 2).float() * scale
-                t = torch.from_numpy(rng.integers(*TIMES, len(rows))).to(where)
-                t = torch.full_like(t, LAST) if new else t
-                alpha, sigma = levels(t)
-                x_t = (0 if new else alpha * x_0) + sigma * torch.randn_like(x_0)
-                x_t = x_t.contiguous(memory_format=torch.channels_last)
-                with torch.autocast(where.type, torch.bfloat16):
-                    x_0 = course(unet, levels, x_t, t, torch.full_like(t, -1), hidden[:-1], empty, how)
+                captions = [captioner(row, rng) for row in table[rows]]
+                if name == "redrawn":
+                    x_0 = redrawn(pipe, x_0, captions, rng.integers(*TIMES, len(rows)), guidance=1.5, substeps=8)
+                else:
+                    x_0 = redrawn(pipe, 0 * x_0, captions, np.full(len(rows), LAST), guidance=3.0, substeps=25)
                 out.append((x_0 / scale).permute(0, 2, 3, 1).half().cpu().numpy())
                 print(f"{name}-{seed}: {rows.stop} of {count} after {time.time() - start:.0f} s", flush=True)
             np.save(args.out / f"{name}-{seed}.npy", np.concatenate(out))
+
+
+def redrawn(
+    pipe: StableDiffusionPipeline, x_0: torch.Tensor, captions: list[str], times: np.ndarray, **how: float
+) -> torch.Tensor:
+    """Latents x_0 (B, C, H, W) noised to `times` (B,) and drawn again; `how`: guidance and substeps of `distill.course`."""
+    levels, t = Levels(x_0.device, pipe.scheduler), torch.from_numpy(times).to(x_0.device)
+    alpha, sigma = levels(t)
+    x_t = (alpha * x_0 + sigma * torch.randn_like(x_0)).contiguous(memory_format=torch.channels_last)
+    hidden = pipe.text_encoder(torch.tensor(encode(pipe.tokenizer, [*captions, ""]), device=x_0.device))[0]
+    empty, clean = hidden[-1:].expand(len(x_0), -1, -1), torch.full_like(t, -1)
+    with torch.autocast(x_0.device.type, torch.bfloat16):
+        return course(pipe.unet, levels, x_t, t, clean, hidden[:-1], empty, argparse.Namespace(**how))
 
 
 def pieces(
@@ -125,8 +130,7 @@ def train(args: argparse.Namespace) -> None:
     average, judging = Average({"decoder": vae.decoder}, args.decay), Optimizer([judge], args.rate)
 
     def loss_of(rng: np.random.Generator, clock: Clock) -> torch.Tensor:
-        # whole pictures at the end: the edge of a crop is not the edge of a picture
-        size, count = (SIZE, args.batch // 4) if clock.progress > args.crops else (SIZE // 2, args.batch)
+        size, count = crops(args, clock)
         k = rng.integers(len(images))
         parts = [pieces(latents[k], images[k], count, size // SCALE, rng) for latents in kinds]
         z, x = (torch.cat(p).to(where, memory_format=torch.channels_last) for p in zip(*parts, strict=True))
@@ -160,10 +164,7 @@ def main() -> None:
     p.add_argument("--count", type=int, default=4000, help="scenes of each set to draw over, a quarter from noise")
     p.add_argument("--model", type=Path, default=Path("src/renoise/orchard"), help="the model that draws")
     p.add_argument("--adversary", type=float, default=0.05, help="weight of the adversary")
-    p.add_argument(
-        "--crops", type=float, default=0.6, help="share of the time spent on crops of 64 px, --batch of each kind"
-    )
-    p.add_argument("--noise", type=float, default=0.02, help="noise on the latents")
+    crop_arguments(p, 0.6)
     p.add_argument("--decay", type=float, default=0.995, help="of the moving average of the weights")
     args = p.parse_args()
     draw(args) if args.draw else train(args)
