@@ -45,7 +45,7 @@ orchard: $(RUN)
 	$(BIN)/python -m training.data --data "$(DATA)" --count 20000 --seeds 0 1 2
 	$(BIN)/python -m training.autoencoder --data "$(DATA)" --seeds 0 1 2 --minutes 10 $(RANKS)
 	$(BIN)/python -m training.autoencoder --data "$(DATA)" --seeds 0 1 2 --encode
-	$(BIN)/python -m training.denoiser --data "$(DATA)" --seeds 0 1 2 --minutes 68 $(RANKS) --name narrow --blocks 32 96 128 128
+	$(BIN)/python -m training.denoiser --data "$(DATA)" --seeds 0 1 2 --minutes 68 $(RANKS) --name narrow --blocks 32 96 128 192
 	$(BIN)/python -m training.denoiser --data "$(DATA)" --seeds 0 1 2 --minutes 115 $(RANKS) --start runs/narrow
 	$(BIN)/python -m training.export --data "$(DATA)"
 	$(BIN)/python -m training.decoder --data "$(DATA)" --seeds 0 --draw

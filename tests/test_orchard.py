@@ -101,6 +101,14 @@ def test_the_defaults_reach_the_autoencoders_own_quality(pipe, photographs):
     assert all(0.8 < std < 1.2 for std in found.record.metrics["std"])
 
 
+def test_pictures_far_below_the_autoencoder_are_reported(pipe, photographs):
+    paths, captions = photographs
+    with pytest.warns(UserWarning, match="of 4 pictures come back up to .* dB PSNR below .* a tolerance below 0.2"):
+        found = renoise.invert(pipe, paths, captions, settings=ReNoise(tolerance=0.2))
+    assert found.psnr is not None
+    assert min(got - ceiling for got, ceiling in zip(found.psnr, found.ceiling_psnr, strict=True)) < -3
+
+
 def test_the_defaults_stop_by_themselves_at_under_half_the_calls_of_a_fixed_number(pipe, photographs):
     preset = PRESETS["orchard"]
     fixed, many = error(pipe, *photographs, ReNoise(iterations=8, tolerance=0), steps=10)

@@ -14,8 +14,9 @@ from diffusers import AutoencoderTiny
 
 from renoise.bench.fruits import SIZE, read_scenes
 
-from .common import Clock, Optimizer, arguments, begin, device, fit, psnr, to_tensor
+from .common import Clock, arguments, begin, device, fit, psnr, to_tensor
 from .data import load_scenes
+from .optimizer import Optimizer
 
 SCALE, LATENT_CHANNELS = 4, 8  # pixels a latent pixel, and numbers in it
 # A decoder of nearest upsampling and convolutions learns very slowly to paint different pixels from one latent pixel: at 8

@@ -12,9 +12,10 @@ from renoise.bench.classifier import KINDS, WEIGHTS, Head, held_out, load
 from renoise.bench.fruits import NAMES, kind_of, read_words
 from renoise.bench.tasks import same
 
-from .common import Clock, Optimizer, arguments, begin, fit
+from .common import Clock, arguments, begin, fit
 from .data import load_scenes
 from .denoiser import load_latents
+from .optimizer import Optimizer
 
 
 def train(args: argparse.Namespace) -> None:

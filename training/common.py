@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import distributed, nn
 
 from renoise import metrics
+
+from .optimizer import Optimizer
 
 
 def device(name: str | None = None) -> torch.device:
@@ -64,7 +66,7 @@ def fit(
     args: argparse.Namespace,
     name: str,
     modules: dict[str, nn.Module],
-    optimizer: "Optimizer",
+    optimizer: Optimizer,
     loss_of: "Callable[[np.random.Generator, Clock], torch.Tensor]",
     *,
     every: int,
@@ -76,8 +78,9 @@ def fit(
 ) -> bool:
     """Train until the clock runs out, from the last checkpoint on; True for the process that holds the result.
 
-    `loss_of` draws a batch and gives its loss. `every` so many steps the mean loss and what `extra` measures go to
-    `out/name.jsonl`; the checkpoint of `modules` is `out/name`. `after` is called with the number of steps made.
+    `loss_of` draws a batch and gives its loss, or computes the gradients itself and gives a detached loss. `every` so many steps
+    the mean loss and what `extra` measures go to `out/name.jsonl`; the checkpoint of `modules` is `out/name`. `after` is
+    called with the number of steps made.
     """
     clock, log = Clock(args.minutes, args.steps), Log(args.out / f"{name}.jsonl")
     checkpoint = Checkpoint(args.out / name, modules, optimizer, clock)
@@ -88,7 +91,8 @@ def fit(
     total, saved, over = 0.0, time.time(), clock.progress >= 1
     while not over:
         loss = loss_of(rng, clock)
-        loss.backward()
+        if loss.requires_grad:
+            loss.backward()
         optimizer.step(clock.rate(warmup, hold))
         clock.step += 1
         over = peers.meet(optimizer.parameters, clock.progress >= 1 or clock.stopped)
@@ -133,67 +137,6 @@ class Clock:
         """Learning rate factor: linear warm-up, then level for the `hold` share, then a cosine to nothing."""
         p = max(0.0, (self.progress - hold) / (1 - hold))
         return min(1.0, (self.step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * p))
-
-
-class Optimizer:
-    """Muon for the weights of linear and convolutional layers, AdamW for the rest (biases, norms, embeddings).
-
-    Muon (K. Jordan, 2024) steps along the nearest orthogonal matrix of the momentum, so that weak directions learn as fast
-    as strong ones. Where steps are short, as on a CPU, that is worth more than anything else tried here: after two minutes on
-    one core the autoencoder stood at 30.1 dB, with AdamW alone at 25.8. A convolution is the matrix of its unfolded patches.
-    `rate` holds for both, since Muon's updates are scaled to AdamW's size.
-    """
-
-    def __init__(self, modules: Iterable[nn.Module], rate: float, betas: tuple[float, float] = (0.9, 0.98)) -> None:
-        matrices: dict[int, nn.Parameter] = {}
-        others: dict[int, nn.Parameter] = {}
-        for module in (m for root in modules for m in root.modules()):
-            for p in module.parameters(recurse=False):
-                if p.requires_grad:
-                    layer = isinstance(module, nn.Linear | nn.Conv2d) and p.ndim > 1
-                    (matrices if layer else others)[id(p)] = p
-        self.matrices, self.parameters = list(matrices.values()), [*matrices.values(), *others.values()]
-        self.flat = [nn.Parameter(self._flat(p.data)) for p in self.matrices]  # the same memory
-        assert all(f.data_ptr() == p.data_ptr() for f, p in zip(self.flat, self.matrices, strict=True))
-        self.rate, self.parts = rate, list[torch.optim.Optimizer]()
-        self.parts.append(torch.optim.Muon(self.flat, lr=rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"))
-        if others:
-            rest = list(others.values())
-            self.parts.append(torch.optim.AdamW(rest, lr=rate, betas=betas, weight_decay=0.0, fused=True))
-
-    @staticmethod
-    def _flat(p: torch.Tensor) -> torch.Tensor:
-        return p.permute(0, 2, 3, 1).reshape(len(p), -1) if p.ndim == 4 else p.view(len(p), -1)
-
-    def step(self, factor: float) -> None:
-        """One step at `factor` times the rate, of the gradients there are; these are then dropped."""
-        for f, p in zip(self.flat, self.matrices, strict=True):
-            f.grad = None if p.grad is None else self._flat(p.grad)
-        for part in self.parts:
-            for group in part.param_groups:
-                group["lr"] = self.rate * factor
-            part.step()
-            part.zero_grad()
-        for p in self.matrices:
-            p.grad = None
-
-    def state(self) -> dict[str, torch.Tensor]:
-        """All that a checkpoint must hold, by name."""
-        return {
-            f"{n}.{i}.{k}": torch.as_tensor(v)
-            for n, part in enumerate(self.parts)
-            for i, values in part.state_dict()["state"].items()
-            for k, v in values.items()
-        }
-
-    def load_state(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Take up what `state` gave."""
-        states: list[dict[int, dict[str, torch.Tensor]]] = [{} for _ in self.parts]
-        for key, value in tensors.items():
-            n, i, name = key.split(".", 2)
-            states[int(n)].setdefault(int(i), {})[name] = value
-        for part, state in zip(self.parts, states, strict=True):
-            part.load_state_dict({"state": state, "param_groups": part.state_dict()["param_groups"]})
 
 
 class Peers:

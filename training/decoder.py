@@ -19,11 +19,12 @@ from torch import nn
 from renoise.bench.fruits import SIZE, read_scenes, read_words
 
 from .autoencoder import CONFIG, SCALE, crop_arguments, crops, load_vae, reconstruction_loss, score
-from .common import Clock, Optimizer, arguments, begin, fit, to_tensor
+from .common import Clock, arguments, begin, fit, to_tensor
 from .data import Captioner, load_scenes
 from .denoiser import Average, load_latents
 from .distill import Levels, course
 from .evaluate import load
+from .optimizer import Optimizer
 from .text import encode
 
 BLOCKS = (4, 2, 1)  # of the finished decoder, at 32, 64 and 128 px

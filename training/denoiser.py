@@ -7,7 +7,7 @@ classifier-free guidance), an exponential moving average of the weights, a rate 
 import argparse
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -17,23 +17,27 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from transformers import CLIPTokenizer
 
 from renoise.bench.fruits import kind_of, read_words
 
-from .common import Clock, Optimizer, arguments, begin, fit
+from .common import Clock, arguments, begin, fit
 from .data import Captioner, load_scenes
+from .optimizer import Optimizer, Replay
 from .text import encode, make_text_model, tokenizer_for
+from .widen import load_widened
 
 WIDTH = 160  # of the text model
-BLOCKS = (64, 96, 128, 128)  # channels of the U-Net at each of its levels
+BLOCKS = (64, 96, 128, 192)  # channels of the U-Net at each of its levels
 # A background has one colour in all 1024 latent pixels: under white noise it would show in x_T still, and the network would
 # read it there rather than in the caption. Noise that also shifts whole pictures hides it (offset noise). A schedule with more
 # noise would too, but asks a network that predicts epsilon for more digits than it has in its first hours.
 OFFSET = 0.15
 # Kinds with an outline or a texture of their own are learnt last. A scene with one of them is drawn three times as often.
-HARD = ("banana", "clementine", "date", "dragon fruit", "ginger root", "grape", "hazelnut", "kohlrabi", "lychee")
-HARD += ("mulberry", "papaya", "peach", "pepper", "physalis", "pineapple", "plum", "quince", "rambutan", "star fruit")
-HARD += ("strawberry",)
+HARD = ("banana", "cauliflower", "clementine", "date", "dragon fruit", "ginger root", "grape", "hazelnut", "kohlrabi")
+HARD += ("lychee", "mulberry", "papaya", "peach", "pepper", "physalis", "pineapple", "plum", "quince", "rambutan")
+HARD += ("raspberry", "star fruit", "strawberry")
 SCHEDULE = dict(
     num_train_timesteps=1000,
     beta_start=0.00085,
@@ -70,28 +74,24 @@ def make_unet(channels: int, width: int = WIDTH, blocks: Sequence[int] = BLOCKS)
     )
 
 
-@torch.no_grad()
-def load_widened(network: nn.Module, narrow: dict[str, torch.Tensor]) -> None:
-    """Start a U-Net from one whose top level has half the channels: each becomes two that share its work.
+class Batches(IterableDataset):
+    """Batches without end: which scenes (B,), their captions' tokens (B, L), and time steps (B,)."""
 
-    Net2Net (arXiv 1511.05641). Outputs are repeated, inputs divided unevenly between the two, so that they grow apart; but
-    for the norms of two skip connections, whose groups shift, the network does what the narrow one did.
-    """
-    for name, wide in network.state_dict().items():
-        tensor = narrow[name]
-        if wide.ndim > 1 and (more := wide.shape[1] - tensor.shape[1]):
-            if (
-                name == "time_embedding.linear_1.weight"
-            ):  # every other frequency of the finer embedding is one of the old
-                tensor = torch.stack([tensor, torch.zeros_like(tensor)], 2).flatten(1)
-            else:
-                old, top = tensor.split([tensor.shape[1] - more, more], 1)
-                share = 0.5 + 0.1 * torch.randn_like(top)
-                tensor = torch.cat([old, torch.stack([top * share, top * (1 - share)], 2).flatten(1, 2)], 1)
-        if more := len(wide) - len(tensor):
-            old, top = tensor.split([len(tensor) - more, more])
-            tensor = torch.cat([old, top.repeat_interleave(2, 0)])
-        wide.copy_(tensor)
+    def __init__(self, table: np.ndarray, captioner: Captioner, tokenizer: CLIPTokenizer, size: int, seed: int) -> None:
+        self.table, self.captioner, self.tokenizer, self.size, self.seed = table, captioner, tokenizer, size, seed
+        hard = np.array([*(kind_of(p[1]) in HARD for p in captioner.phrases), False])  # [-1]: no second fruit
+        self.rows = np.repeat(np.arange(len(table)), 1 + 2 * hard[table[:, :2]].any(1))
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        worker = get_worker_info()
+        rng = np.random.default_rng([self.seed, worker.id if worker else 0])
+        while True:
+            chosen = rng.choice(self.rows, size=self.size)
+            ids = encode(self.tokenizer, [self.captioner(row, rng) for row in self.table[chosen]])
+            # One time step from each of `size` equal slices: less noise in the loss than independent draws.
+            u = (rng.permutation(self.size) + rng.random(self.size)) / self.size
+            t = (u * SCHEDULE["num_train_timesteps"]).astype(np.int64)
+            yield torch.from_numpy(chosen), torch.tensor(ids), torch.from_numpy(t)
 
 
 class Average:
@@ -134,9 +134,6 @@ def step_weights(alphas: torch.Tensor, limit: float = 20.0, most: float = 40.0) 
 def train(args: argparse.Namespace) -> None:
     where = begin(args)
     latents, table, scale = load_latents(args)
-    captioner = Captioner(*read_words(args.data, "fruits_train"))
-    hard = np.array([*(kind_of(phrases[1]) in HARD for phrases in captioner.phrases), False])  # [-1]: no second fruit
-    rows = np.repeat(np.arange(len(table)), 1 + 2 * hard[table[:, :2]].any(1))
     tokenizer = tokenizer_for(args.data)
     unet, text = make_unet(latents.shape[-1], blocks=args.blocks), make_text_model(tokenizer, WIDTH)
     if args.start:
@@ -146,24 +143,32 @@ def train(args: argparse.Namespace) -> None:
     average = Average({"unet": unet, "text": text}, args.decay)
     alphas = DDIMScheduler(**SCHEDULE).alphas_cumprod.to(where)
     weights = step_weights(alphas)
+    gpu = where.type == "cuda"  # which keeps the latents in its own memory, and has other processes write the captions
+    stored = torch.from_numpy(latents).to(where)
+    predict, read = (torch.compile(unet), torch.compile(text)) if gpu else (unet, text)
+    captioner = Captioner(*read_words(args.data, "fruits_train"))
+    batches: Iterator[tuple[torch.Tensor, ...]] | None = None
 
-    def loss_of(rng: np.random.Generator, _: Clock) -> torch.Tensor:
-        chosen = rng.choice(rows, size=args.batch)
-        x = torch.from_numpy(latents[chosen]).to(where).permute(0, 3, 1, 2).float() * scale
-        ids = torch.tensor(encode(tokenizer, [captioner(row, rng) for row in table[chosen]]), device=where)
-        # One time step from each of `batch` equal slices: less noise in the loss than independent draws.
-        u = (rng.permutation(args.batch) + rng.random(args.batch)) / args.batch
-        t = torch.from_numpy((u * len(alphas)).astype(np.int64)).to(where)
+    def learn(chosen: torch.Tensor, ids: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        x = stored[chosen].permute(0, 3, 1, 2).float() * scale
         noise = torch.randn(x.shape, device=where) + OFFSET * torch.randn(*x.shape[:2], 1, 1, device=where)
         noise = noise.contiguous(memory_format=torch.channels_last)
         a = alphas[t].view(-1, 1, 1, 1)
         # (on a CPU the plain attention is faster than the fused one, by a twelfth of the whole)
-        with (
-            torch.autocast(where.type, torch.bfloat16),
-            sdpa_kernel(SDPBackend.MATH) if where.type == "cpu" else nullcontext(),
-        ):
-            guess = unet(a.sqrt() * x + (1 - a).sqrt() * noise, t, text(ids)[0], return_dict=False)[0]
-        return ((guess.float() - noise).square().mean((1, 2, 3)) * weights[t]).mean()
+        with torch.autocast(where.type, torch.bfloat16), nullcontext() if gpu else sdpa_kernel(SDPBackend.MATH):
+            guess = predict(a.sqrt() * x + (1 - a).sqrt() * noise, t, read(ids)[0], return_dict=False)[0]
+        loss = ((guess.float() - noise).square().mean((1, 2, 3)) * weights[t]).mean()
+        loss.backward()
+        return loss.detach()
+
+    replay = Replay(learn, where, [*unet.parameters(), *text.parameters()])
+
+    def loss_of(rng: np.random.Generator, _: Clock) -> torch.Tensor:
+        nonlocal batches
+        if batches is None:
+            drawn = Batches(table, captioner, tokenizer, args.batch, int(rng.integers(2**32)))
+            batches = iter(DataLoader(drawn, batch_size=None, num_workers=8 if gpu else 0, pin_memory=gpu))
+        return replay(*(part.to(where, non_blocking=True) for part in next(batches)))
 
     modules: dict[str, nn.Module] = {"unet": unet, "text": text}
     modules |= {f"ema_{name}": m for name, m in average.copies.items()}
@@ -184,7 +189,9 @@ def main() -> None:
     p.add_argument("--name", default="denoiser", help="of the checkpoint in --out")
     p.add_argument("--blocks", type=int, nargs=4, default=BLOCKS, help="channels of the U-Net's levels")
     p.add_argument(
-        "--start", type=Path, help="start from this checkpoint or model, whose first level may be half as wide"
+        "--start",
+        type=Path,
+        help="start from this checkpoint or model, whose top level may be half as wide, or whose lowest two thirds",
     )
     p.add_argument("--hold", type=float, default=0.3, help="share of the time before the rate starts to fall")
     p.add_argument("--decay", type=float, default=0.998, help="of the moving average of the weights")

@@ -26,14 +26,15 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from renoise.bench.fruits import read_words
 
-from .common import Clock, Optimizer, arguments, begin, fit
+from .common import Clock, arguments, begin, fit
 from .data import Captioner
 from .denoiser import Average, averaged, load_latents
+from .optimizer import Optimizer, Replay
 from .text import encode
 
 TIMES = (999, 749, 499, 249, -1)  # four trailing steps; −1 is the clean end
 SHIFT = 84  # how far an inner one is moved: three steps (999, 666, 333) are then within reach
-RANK = 32
+RANK = 16
 
 
 def lora() -> LoraConfig:
@@ -49,7 +50,7 @@ def start_lora(student: UNet2DConditionModel, turbo: dict[str, Tensor]) -> None:
     for name, layer in student.named_modules():
         if hasattr(layer, "lora_A") and "default" in layer.lora_A:
             a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
-            change = turbo[name + ".weight"] - layer.base_layer.weight
+            change = turbo[name + ".weight"].to(a.device) - layer.base_layer.weight
             u, s, v = torch.linalg.svd(change.flatten(1), full_matrices=False)
             rank = min(len(a), len(s))
             a[:rank] = (s[:rank, None].sqrt() * v[:rank]).view(rank, *a.shape[1:])
@@ -129,6 +130,24 @@ def train(args: argparse.Namespace) -> None:
     times = torch.tensor(TIMES, device=where)
     lessons: deque[Lesson] = deque(maxlen=32)
 
+    def teach(x_t: Tensor, t: Tensor, s: Tensor, hidden: Tensor, empty: Tensor) -> Tensor:
+        with torch.no_grad(), torch.autocast(where.type, torch.bfloat16):
+            return course(teacher, levels, x_t, t, s, hidden, empty, args)
+
+    def learn(x_t: Tensor, t: Tensor, x_s: Tensor, s: Tensor, hidden: Tensor) -> Tensor:
+        with torch.autocast(where.type, torch.bfloat16):
+            with torch.no_grad():
+                seen = average.copies["student"](x_s, s.clamp_min(0), hidden, return_dict=False)[0]
+                target = torch.where((s < 0).view(-1, 1, 1, 1), x_s, levels.picture(x_s, s, seen))
+            guess = levels.picture(x_t, t, student(x_t, t, hidden, return_dict=False)[0])
+        # pseudo-Huber (arXiv 2310.14189): outliers of the first step do not drown the last one's texture
+        distance = (guess - target).square().mean((1, 2, 3))
+        loss = ((distance + args.huber**2).sqrt() - args.huber).mean()
+        loss.backward()
+        return loss.detach()
+
+    teaching, learning = Replay(teach, where), Replay(learn, where, student.parameters())
+
     def lesson(rng: np.random.Generator) -> Lesson:
         chosen = rng.integers(len(table), size=args.batch)
         x_0 = torch.from_numpy(latents[chosen]).to(where).permute(0, 3, 1, 2).float() * scale
@@ -143,25 +162,16 @@ def train(args: argparse.Namespace) -> None:
         )
         x_t = alpha.view(-1, 1, 1, 1) * x_0 + sigma * torch.randn_like(x_0)
         x_t = x_t.contiguous(memory_format=torch.channels_last)
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(where.type, torch.bfloat16):
             hidden = text(ids)[0].float()
-            hidden, empty = hidden[:-1], hidden[-1:].expand(args.batch, -1, -1)
-            return Lesson(x_t, t, course(teacher, levels, x_t, t, s, hidden, empty, args), s, hidden)
+        hidden, empty = hidden[:-1], hidden[-1:].repeat(args.batch, 1, 1)
+        return Lesson(x_t, t, teaching(x_t, t, s, hidden, empty).clone(), s, hidden)
 
     def loss_of(rng: np.random.Generator, clock: Clock) -> Tensor:
-        with torch.autocast(where.type, torch.bfloat16):
-            if clock.step % args.reuse == 0 or not lessons:
-                lessons.append(lesson(rng))
-                x_t, t, x_s, s, hidden = lessons[-1]
-            else:
-                x_t, t, x_s, s, hidden = lessons[rng.integers(len(lessons))]
-            with torch.no_grad():
-                seen = average.copies["student"](x_s, s.clamp_min(0), hidden, return_dict=False)[0]
-                target = torch.where((s < 0).view(-1, 1, 1, 1), x_s, levels.picture(x_s, s, seen))
-            guess = levels.picture(x_t, t, student(x_t, t, hidden, return_dict=False)[0])
-        # pseudo-Huber (arXiv 2310.14189): outliers of the first step do not drown the last one's texture
-        distance = (guess - target).square().mean((1, 2, 3))
-        return ((distance + args.huber**2).sqrt() - args.huber).mean()
+        if clock.step % args.reuse == 0 or not lessons:
+            lessons.append(lesson(rng))
+            return learning(*lessons[-1])
+        return learning(*lessons[rng.integers(len(lessons))])
 
     modules: dict[str, nn.Module] = {"student": student, "ema_student": average.copies["student"]}
     optimizer = Optimizer([student], args.rate, betas=(0.9, 0.99))

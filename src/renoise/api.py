@@ -32,6 +32,8 @@ from renoise.pipelines.loading import load
 from renoise.pipelines.schedulers import Reading
 from renoise.settings import CLOSED, ReNoise
 
+LOST = 3.0  # dB below the autoencoder alone: there it can be seen that the inversion is not exact
+
 __all__ = ["edit", "invert", "load", "reconstruct"]
 
 
@@ -168,9 +170,21 @@ def invert(
         rebuilt = reconstruct(pipe, inversion, output_type="pt", **{name: call[name] for name in needs})
         for name, picture in (("ceiling_psnr", bare), ("psnr", rebuilt)):
             record.metrics[name] = psnr(picture.to(pictures.device), pictures).tolist()
+        if method == "renoise":
+            notes += _losses(record.metrics["ceiling_psnr"], record.metrics["psnr"], made["settings"])
     for note in notes:
         warnings.warn(note, stacklevel=2)
     return inversion
+
+
+def _losses(ceiling: list[float], reached: list[float], settings: ReNoise) -> list[str]:
+    """A warning if a small residual hides a large error: some steps amplify what is left."""
+    lost = [most - got for most, got in zip(ceiling, reached, strict=True)]
+    if settings.tolerance == 0 or not max(lost) > LOST:
+        return []
+    many = f"{sum(loss > LOST for loss in lost)} of {len(lost)} pictures come back up to {max(lost):.1f} dB PSNR below"
+    remedy = f"try a tolerance below {settings.tolerance:.2g}, more iterations or more steps"
+    return [f"{many} what the autoencoder keeps: {remedy}"]
 
 
 def _decoded(pipe: Any, x_0: Tensor, arguments: dict[str, Any]) -> Tensor:

@@ -31,7 +31,7 @@ class ReNoise:
     """
 
     iterations: int = 30
-    tolerance: float = 0.0035
+    tolerance: float = 0.0025
     weights_low: tuple[float, ...] | None = None
     weights_high: tuple[float, ...] | None = None
     boundary: float = 250.0
@@ -102,7 +102,7 @@ class ReNoise:
 
 
 # For stochastic samplers: only the last step is left to iterate, and few-step models come back well before it has converged
-# (benchmarks/few_step.py --search, on orchard-turbo and orchard-lcm).
-CLOSED = ReNoise(tolerance=0.02, anderson=True, first_guess="posterior", correction=math.inf)
+# (benchmarks/few_step.py --search, on orchard-turbo and orchard-lcm: looser than this costs tenths of a dB, tighter gains none).
+CLOSED = ReNoise(tolerance=0.01, anderson=True, first_guess="posterior", correction=math.inf)
 # benchmarks/tolerance.py is the search for its tolerance, benchmarks/reconstruction.py measures it on other photographs
 ADAPTIVE = ReNoise(anderson=True, first_guess="epsilon")
