@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the photographs")
     parser.add_argument("--scenes", type=int, default=16)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--tolerances", type=float, nargs="+", default=[0.02, 0.014, 0.01, 0.007, 0.005, 0.0035])
+    parser.add_argument("--tolerances", type=float, nargs="+", default=[0.02, 0.01, 0.007, 0.005, 0.0035, 0.0025])
     options = parser.parse_args()
 
     warnings.simplefilter("ignore")
