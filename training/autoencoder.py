@@ -111,7 +111,9 @@ def train(args: argparse.Namespace) -> None:
             z = vae.encoder(x)
             y = vae.decoder(z + args.noise * torch.randn_like(z))
         # the second term keeps the latents' scale from drifting
-        return reconstruction_loss(y.float(), x) + 1e-3 * z.float().square().mean()
+        loss = reconstruction_loss(y.float(), x) + 1e-3 * z.float().square().mean()
+        loss.backward()
+        return loss.detach()
 
     def extra() -> dict[str, float]:
         return {"psnr": score(vae, held)}

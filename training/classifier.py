@@ -39,9 +39,11 @@ def train(args: argparse.Namespace) -> None:
         z, c = jitter(z), c + 0.03 * torch.randn_like(c)
         with torch.autocast(where.type, torch.bfloat16):
             logits = head(z, c)
-        return torch.stack(
+        loss = torch.stack(
             [F.cross_entropy(v.float(), y[:, n], label_smoothing=0.05) for n, v in enumerate(logits)]
         ).sum()
+        loss.backward()
+        return loss.detach()
 
     if not fit(args, "classifier", {"head": head}, optimizer, loss_of, every=200):
         return
@@ -75,3 +77,7 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments(p, minutes=8, batch=128, rate=2e-3)
     train(p.parse_args())
+
+
+if __name__ == "__main__":
+    main()

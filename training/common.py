@@ -78,7 +78,7 @@ def fit(
 ) -> bool:
     """Train until the clock runs out, from the last checkpoint on; True for the process that holds the result.
 
-    `loss_of` draws a batch and gives its loss, or computes the gradients itself and gives a detached loss. `every` so many steps
+    `loss_of` draws a batch, computes the gradients and gives the loss, detached. `every` so many steps
     the mean loss and what `extra` measures go to `out/name.jsonl`; the checkpoint of `modules` is `out/name`. `after` is
     called with the number of steps made.
     """
@@ -91,13 +91,11 @@ def fit(
     total, saved, over = 0.0, time.time(), clock.progress >= 1
     while not over:
         loss = loss_of(rng, clock)
-        if loss.requires_grad:
-            loss.backward()
         optimizer.step(clock.rate(warmup, hold))
         clock.step += 1
         over = peers.meet(optimizer.parameters, clock.progress >= 1 or clock.stopped)
         after(clock.step)
-        total = total + loss.detach()
+        total = total + loss
         if peers.rank:
             continue
         images = seen + peers.total * args.batch

@@ -145,7 +145,9 @@ def train(args: argparse.Namespace) -> None:
             judge.requires_grad_(False)
             said = judge(y).float().mean()
         same, near = reconstruction_loss(y[:count], x[:count]), reconstruction_loss(y[count : 2 * count], x[count:])
-        return same + 0.5 * near - (args.adversary if clock.progress > 0.1 else 0.0) * said
+        loss = same + 0.5 * near - (args.adversary if clock.progress > 0.1 else 0.0) * said
+        loss.backward()
+        return loss.detach()
 
     def extra() -> dict[str, float]:
         return {"psnr": score(vae, held)}
