@@ -59,6 +59,7 @@ def test_a_photograph_comes_back_within_44_evaluations_and_its_noise_is_noise(pi
     assert statistics.median(lost) < 1
     # the last step of one of the four does not contract, and that is said
     assert sum(loss > 1 for loss in lost) <= 1
+    assert name == "orchard-lcm" or max(lost) < 2
     assert (max(lost) > 3) == any("below what the autoencoder keeps" in warning for warning in found.warnings)
     assert found.evaluations + len(found.residuals) <= 44
     assert found.noises is not None
