@@ -78,9 +78,9 @@ def fit(
 ) -> bool:
     """Train until the clock runs out, from the last checkpoint on; True for the process that holds the result.
 
-    `loss_of` draws a batch, computes the gradients and gives the loss, detached. `every` so many steps
-    the mean loss and what `extra` measures go to `out/name.jsonl`; the checkpoint of `modules` is `out/name`. `after` is
-    called with the number of steps made.
+    `loss_of` draws a batch, computes the gradients and gives the loss, detached. `every` so many steps the mean loss and what
+    `extra` measures go to `out/name.jsonl`; the checkpoint of `modules` is `out/name`. `after` is called with the number of
+    steps made.
     """
     clock, log = Clock(args.minutes, args.steps), Log(args.out / f"{name}.jsonl")
     checkpoint = Checkpoint(args.out / name, modules, optimizer, clock)

@@ -13,7 +13,7 @@ from torch import nn
 def load_widened(network: nn.Module, narrow: dict[str, torch.Tensor]) -> None:
     """Load a U-Net whose top level has half the channels, or whose lowest has two thirds of them, or the same network.
 
-    ValueError if both are to be widened at once.
+    ValueError if both are to be widened at once, or a layer is missing.
     """
     top, low = (
         len(network.state_dict()[name]) > len(narrow[name])
