@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderTiny, StableDiffusionPipeline
+from diffusers.models.unets.unet_2d_blocks import AutoencoderTinyBlock
 from torch import nn
 
 from renoise.bench.fruits import SIZE, read_scenes, read_words
@@ -27,41 +28,50 @@ from .evaluate import load
 from .optimizer import Optimizer
 from .text import encode
 
-BLOCKS = (4, 2, 1)  # of the finished decoder, at 32, 64 and 128 px
+BLOCKS = (12, 2, 1)  # of the finished decoder, at 32, 64 and 128 px
 LAST = 999  # the time step at which drawing begins
 # Scenes are noised to a time step in between and drawn again: outlines stay, texture is the denoiser's.
 TIMES = (40, 620)
 
 
 def grown(vae: AutoencoderTiny) -> AutoencoderTiny:
-    """The same autoencoder with a decoder of `BLOCKS`; what is new in it adds nothing yet, but its ReLU cuts what is negative."""
+    """The same autoencoder with a decoder of `BLOCKS`; what is new in it adds nothing yet (its ReLU cuts what is negative)."""
     if tuple(vae.config.num_decoder_blocks) == BLOCKS:
         return vae
     wide = AutoencoderTiny(**CONFIG | {"num_decoder_blocks": BLOCKS})
     wide.register_to_config(scaling_factor=vae.config.scaling_factor)
     wide.encoder.load_state_dict(vae.encoder.state_dict())
-    *body, last = vae.decoder.layers
-    new, (*rest, end) = wide.decoder.layers[: len(body)], wide.decoder.layers[len(body) :]
-    new.load_state_dict(nn.Sequential(*body).state_dict())
-    end.load_state_dict(last.state_dict())
-    for block in rest:
-        nn.init.zeros_(block.conv[-1].weight)
-        nn.init.zeros_(block.conv[-1].bias)
+    trained = list(vae.decoder.layers)
+    for layer in wide.decoder.layers:
+        if isinstance(layer, AutoencoderTinyBlock) and not isinstance(trained[0], AutoencoderTinyBlock):
+            nn.init.zeros_(layer.conv[-1].weight)
+            nn.init.zeros_(layer.conv[-1].bias)
+        else:
+            layer.load_state_dict(trained.pop(0).state_dict())
     return wide.to(memory_format=torch.channels_last)
 
 
-def adversary(width: int = 32) -> nn.Sequential:
-    """Says of every patch of a picture whether it looks real (positive) or drawn."""
-    normal = nn.utils.parametrizations.spectral_norm
-    return nn.Sequential(
-        nn.Conv2d(3, width, 4, 2, 1),
-        nn.LeakyReLU(0.2),
-        normal(nn.Conv2d(width, 2 * width, 4, 2, 1)),
-        nn.LeakyReLU(0.2),
-        normal(nn.Conv2d(2 * width, 4 * width, 3, 1, 1)),
-        nn.LeakyReLU(0.2),
-        nn.Conv2d(4 * width, 1, 3, 1, 1),
-    )
+class Adversary(nn.Module):
+    """Says of every patch of a picture, and of the picture at half its size, whether it looks real (positive) or drawn."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        normal = nn.utils.parametrizations.spectral_norm
+        self.scales = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(3, width, 4, 2, 1),
+                nn.LeakyReLU(0.2),
+                normal(nn.Conv2d(width, 2 * width, 4, 2, 1)),
+                nn.LeakyReLU(0.2),
+                normal(nn.Conv2d(2 * width, 4 * width, 3, 1, 1)),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(4 * width, 1, 3, 1, 1),
+            )
+            for _ in range(2)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.scales[0](x).flatten(1), self.scales[1](F.avg_pool2d(x, 2)).flatten(1)], 1)
 
 
 @torch.no_grad()
@@ -126,7 +136,7 @@ def train(args: argparse.Namespace) -> None:
         for name in ("latents", "redrawn", "drawn")
     ]
     held = to_tensor(read_scenes(args.data)[0][::4], where)
-    vae, judge = grown(load_vae(args.out / "vae", where)), adversary().to(where, memory_format=torch.channels_last)
+    vae, judge = grown(load_vae(args.out / "vae", where)), Adversary().to(where, memory_format=torch.channels_last)
     vae.encoder.requires_grad_(False)
     average, judging = Average({"decoder": vae.decoder}, args.decay), Optimizer([judge], args.rate)
 

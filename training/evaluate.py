@@ -9,6 +9,7 @@
 import argparse
 import json
 import time
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -90,11 +91,11 @@ def grid(images: np.ndarray, columns: int, path: Path, zoom: int = 1) -> None:
 
 
 def one_of_each(root: Path) -> list[str]:
-    """A caption for every kind of fruit, in alphabetical order, each in its first colour."""
-    phrases: dict[str, str] = {}
-    for first, plain, *_ in sorted(read_words(root, "fruits_train")[0]):
-        phrases.setdefault(kind_of(plain), first)
-    return [main_caption(phrases[kind], None, "white") for kind in sorted(phrases)]
+    """A caption for every kind of fruit, in alphabetical order, each as most of its photographs are described."""
+    phrases: dict[str, Counter[str]] = defaultdict(Counter)
+    for first, plain, *_ in read_words(root, "fruits_train")[0]:
+        phrases[kind_of(plain)][first] += 1
+    return [main_caption(phrases[kind].most_common(1)[0][0], None, "white") for kind in sorted(phrases)]
 
 
 def gflop(pipe: StableDiffusionPipeline) -> float:

@@ -33,6 +33,7 @@ PATIENCE, PROGRESS = 5, 0.9
 NOISE_LIKE = 0.5, 2.0  # standard deviations of an x_T that can be edited
 # it diverges if it ends with this many times its least residual, unless that is rounding
 GROWTH, NEGLIGIBLE = 2.0, 1e-4
+MEMORY, LEAP = 2, 4.0  # earlier answers that Anderson acceleration mixes in, and the bound of their shares
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ def solve(
     spent, iterations, stale, mark, least, residual = images, images, images, *(images + math.inf for _ in range(3))
     active, diverged, whitened, grown = images == 0, *(images > 0 for _ in range(3))
     x, x_t, epsilon, best = guess, torch.zeros_like(x_s), torch.zeros_like(x_s), x_s
-    before, k = None, 0
+    pairs, k = [], 0
     for k, weight in enumerate(weights, start=1):
         out = (yield x, i).to(x.dtype)
         seen, new = step.epsilon(x, out), step.renoise(x_s, out, z)
@@ -203,9 +204,8 @@ def solve(
         best, least = torch.where(_wide(better, x), new, best), torch.where(better, change, least)
         progress = change < PROGRESS * mark
         mark, stale = torch.where(progress, change, mark), torch.where(progress, 0, stale + 1)
-        stalled = (
-            judged & (stale >= PATIENCE) & (settings.tolerance > 0)
-        )  # rounding ends the progress of half precision
+        # rounding ends the progress of half precision
+        stalled = judged & (stale >= PATIENCE) & (settings.tolerance > 0)
         done = active & (settled | stalled | ~finite | (k == last))
 
         due = active & finite & (done | (weight > 0)) & regularized
@@ -226,8 +226,9 @@ def solve(
         diverged, active = diverged | astray, active & ~done
         if not active.any():
             break
-        following = _anderson(x, new, *before) if settings.anderson and before else new
-        before, x = (x, new), torch.where(_wide(active, x), following, x)
+        pairs = [*pairs, (x, new)][-1 - MEMORY :]
+        following = _anderson(pairs) if settings.anderson and len(pairs) > 1 else new
+        x = torch.where(_wide(active, x), following, x)
     return Solution(x_t, epsilon, residual, iterations.long(), diverged), k
 
 
@@ -276,13 +277,17 @@ def _taken(guess: Tensor) -> Solution:
     return Solution(guess, torch.zeros_like(guess), none, none.long(), none > 0)
 
 
-def _anderson(x: Tensor, new: Tensor, last_x: Tensor, last_new: Tensor) -> Tensor:
-    """The next iterate by Anderson acceleration with one previous pair (m = 1); θ stays in ±1, so that no leap is wild."""
-    f, difference = new - x, (new - x) - (last_new - last_x)
-    dims = tuple(range(1, x.ndim))
-    theta = (f * difference).sum(dims) / difference.square().sum(dims).clamp_min(torch.finfo(x.dtype).tiny)
-    theta = torch.nan_to_num(theta).clamp(-1, 1)
-    return new - _wide(theta, x) * (new - last_new)
+def _anderson(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """The next iterate by Anderson acceleration, from pairs (z^(k−1), z^(k)), the newest last.
+
+    The last residual is fitted by the changes of the residuals; as much of the answers' changes comes off the last answer.
+    """
+    x, new = (torch.stack(side, -1).flatten(1, -2) for side in zip(*pairs, strict=True))  # (B, numel, pairs)
+    f = new - x
+    d = f.diff()
+    gram, right = ((d.mT @ part).cpu().double().nan_to_num(0.0, 0.0, 0.0) for part in (d, f[..., -1:]))
+    theta = (torch.linalg.pinv(gram, rtol=1e-6, hermitian=True) @ right).clamp(-LEAP, LEAP)
+    return (new[..., -1:] - new.diff() @ theta.to(new)).view_as(pairs[-1][1])
 
 
 def _rms(x: Tensor) -> Tensor:

@@ -241,7 +241,7 @@ def _settings(pipe: Any, options: InversionOptions, to_edit: bool) -> "ReNoise |
     if given.get("iterations", chosen.iterations) != chosen.iterations:
         given |= {"weights_low": None, "weights_high": None}  # they are a mean over another number of iterates
     if given.get("iterations", chosen.iterations) < 2 and "anderson" not in given:
-        given["anderson"] = False  # there are no two iterates to mix
+        given["anderson"] = False  # there are no iterates to mix
     return dataclasses.replace(chosen, **given, source=f"{chosen.source}; changed: {', '.join(options.settings())}")
 
 
