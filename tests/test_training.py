@@ -1,11 +1,14 @@
-"""What the training scripts build on: the optimiser's step, and a wider network made of a narrower one."""
+"""What the training scripts build on: the optimiser's step, and larger networks made of smaller ones."""
 
 import copy
 
 import pytest
 import torch
+from diffusers import AutoencoderTiny
 from torch import nn
 
+from training.autoencoder import CONFIG
+from training.decoder import BLOCKS, grown
 from training.denoiser import make_unet
 from training.optimizer import Optimizer
 from training.widen import load_widened
@@ -54,3 +57,14 @@ def test_a_widened_network_does_nearly_what_the_narrow_one_did(blocks):
 def test_both_ends_are_not_widened_at_once():
     with pytest.raises(ValueError, match="one at a time"):
         load_widened(make_unet(8), make_unet(8, blocks=(32, 96, 128, 128)).state_dict())
+
+
+def test_a_grown_decoder_begins_as_the_smaller_one():
+    torch.manual_seed(0)
+    small = AutoencoderTiny(**CONFIG | {"num_decoder_blocks": (4, 2, 1)})
+    large, z = grown(small), torch.randn(2, 8, 32, 32)
+    assert tuple(large.config.num_decoder_blocks) == BLOCKS
+    with torch.no_grad():
+        torch.testing.assert_close(large.decoder(z), small.decoder(z))
+        torch.testing.assert_close(large.encoder(z[:, :3]), small.encoder(z[:, :3]))
+    assert grown(large) is large
