@@ -34,7 +34,7 @@ from .text import encode
 
 TIMES = (999, 749, 499, 249, -1)  # four trailing steps; −1 is the clean end
 SHIFT = 84  # how far an inner one is moved: three steps (999, 666, 333) are then within reach
-RANK = 16
+RANK = 14
 
 
 def lora() -> LoraConfig:

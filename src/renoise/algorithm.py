@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 Program = Generator[tuple[Tensor, int], Tensor, Result]
 Progress = Callable[[int, int], None]
 
-# an image stalls if this many iterations do not bring its residual below 0.9 of what it was
+# an image stalls if this many iterations, or half of those allowed, do not bring its residual below 0.9 of what it was
 PATIENCE, PROGRESS = 5, 0.9
 NOISE_LIKE = 0.5, 2.0  # standard deviations of an x_T that can be edited
 # it diverges if it ends with this many times its least residual, unless that is rounding
@@ -204,8 +204,8 @@ def solve(
         best, least = torch.where(_wide(better, x), new, best), torch.where(better, change, least)
         progress = change < PROGRESS * mark
         mark, stale = torch.where(progress, change, mark), torch.where(progress, 0, stale + 1)
-        # rounding ends the progress of half precision
-        stalled = judged & (stale >= PATIENCE) & (settings.tolerance > 0)
+        # rounding ends the progress of half precision (but a plateau may also be left again)
+        stalled = judged & (stale >= max(PATIENCE, last // 2)) & (settings.tolerance > 0)
         done = active & (settled | stalled | ~finite | (k == last))
 
         due = active & finite & (done | (weight > 0)) & regularized
