@@ -79,6 +79,24 @@ def test_round_trip_is_exact_where_the_iteration_converges(prediction, anderson,
     assert (found.residuals < 1e-12).all()
 
 
+def test_anderson_acceleration_solves_a_map_of_two_rates_at_once():
+    (step,) = steps(1)
+    x_0, rates = Mixture().data(2), torch.full(SHAPE, -0.5, dtype=torch.float64)
+    rates[:, :, ::2] = 0.7
+
+    def linear(x: Tensor, t: Level) -> Tensor:
+        return rates * x * step.a / -step.b
+
+    def iterations(anderson: bool) -> int:
+        settings = ReNoise(iterations=99, tolerance=1e-9, anderson=anderson)
+        found = algorithm.run(algorithm.invert((step,), x_0, settings), (step,), linear)
+        torch.testing.assert_close(found.x_T, x_0 / step.a / (1 - rates), rtol=1e-7, atol=1e-7)
+        return int(found.iterations.max())
+
+    assert iterations(False) > 40
+    assert iterations(True) <= 5
+
+
 def test_no_renoising_is_plain_ddim_inversion():
     model, grid = Mixture(), steps(10)
     x = x_0 = model.data(2)
@@ -135,7 +153,11 @@ def test_tender_correction_moves_the_noise_no_further_than_its_length():
 
 @pytest.mark.parametrize(
     "settings",
-    [ReNoise(iterations=40, tolerance=1e-3), ReNoise(iterations=9, tolerance=0, lambda_pair=5, lambda_kl=0.05)],
+    [
+        ReNoise(iterations=40, tolerance=1e-3),
+        ReNoise(iterations=40, tolerance=1e-3, anderson=True),
+        ReNoise(iterations=9, tolerance=0, lambda_pair=5, lambda_kl=0.05),
+    ],
 )
 def test_an_image_of_a_batch_is_inverted_as_if_alone(settings):
     model, grid = Mixture(), steps(8)

@@ -62,9 +62,17 @@ def test_both_ends_are_not_widened_at_once():
 def test_a_grown_decoder_begins_as_the_smaller_one():
     torch.manual_seed(0)
     small = AutoencoderTiny(**CONFIG | {"num_decoder_blocks": (4, 2, 1)})
+    small.register_to_config(scaling_factor=1.4)
     large, z = grown(small), torch.randn(2, 8, 32, 32)
-    assert tuple(large.config.num_decoder_blocks) == BLOCKS
+    assert (tuple(large.config.num_decoder_blocks), large.config.scaling_factor) == (BLOCKS, 1.4)
     with torch.no_grad():
         torch.testing.assert_close(large.decoder(z), small.decoder(z))
         torch.testing.assert_close(large.encoder(z[:, :3]), small.encoder(z[:, :3]))
     assert grown(large) is large
+
+
+def test_a_grown_decoder_keeps_all_that_was_trained():
+    small = AutoencoderTiny(**CONFIG)
+    kept = list(grown(small).decoder.parameters())
+    for p in small.decoder.parameters():
+        assert any(torch.equal(p, q) for q in kept)

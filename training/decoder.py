@@ -1,9 +1,10 @@
 """Finish the decoder, on latents as the denoiser draws them: sharp outlines, calm backgrounds.
 
 The encoder stays as it is, and with it the latents and all that was trained on them. The decoder gets a block at full
-resolution, which alone can paint an edge as hard as a cut-out's, and learns from the scenes' own latents and from latents that
-the denoiser drew over noised ones (`--draw`), whose small errors it learns to overlook. An adversary that sees patches
-(arXiv 1611.07004, hinge loss) asks for edges and texture where an average of possible pictures would be soft.
+resolution, which alone can paint an edge as hard as a cut-out's, and eight at 32 px, where they are cheap. It learns from the
+scenes' own latents and from latents that the denoiser drew over noised ones (`--draw`), whose small errors it learns to
+overlook. An adversary that sees patches at two scales (arXiv 1611.07004, hinge loss) asks for edges and texture where an
+average of possible pictures would be soft.
 """
 
 import argparse
@@ -52,7 +53,10 @@ def grown(vae: AutoencoderTiny) -> AutoencoderTiny:
 
 
 class Adversary(nn.Module):
-    """Says of every patch of a picture, and of the picture at half its size, whether it looks real (positive) or drawn."""
+    """Says of every patch of a picture, and of the picture at half its size, whether it looks real (positive) or drawn.
+
+    There are four times as many of the former, which count for as much more.
+    """
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()

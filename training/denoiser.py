@@ -34,7 +34,7 @@ BLOCKS = (64, 96, 128, 192)  # channels of the U-Net at each of its levels
 # read it there rather than in the caption. Noise that also shifts whole pictures hides it (offset noise). A schedule with more
 # noise would too, but asks a network that predicts epsilon for more digits than it has in its first hours.
 OFFSET = 0.15
-# Kinds with an outline or a texture of their own are learnt last. A scene with one of them is drawn three times as often.
+# Kinds that were drawn worst, to the eye, when it was last trained on. A scene with one of them comes three times as often.
 HARD = ("banana", "cactus fruit", "cherry", "coconut", "dragon fruit", "grape", "guava", "hazelnut", "mango")
 HARD += ("mangosteen", "nectarine", "onion", "papaya", "passion fruit", "peach", "pear", "physalis", "pineapple")
 HARD += ("plum", "pomelo", "potato", "raspberry", "star fruit", "strawberry", "sweet potato", "tamarillo")

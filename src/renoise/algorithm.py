@@ -12,6 +12,7 @@ decided by itself.
 
 import math
 import random
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -28,12 +29,12 @@ Result = TypeVar("Result")
 Program = Generator[tuple[Tensor, int], Tensor, Result]
 Progress = Callable[[int, int], None]
 
-# an image stalls if this many iterations, or half of those allowed, do not bring its residual below 0.9 of what it was
-PATIENCE, PROGRESS = 5, 0.9
+# an image stalls if half of the iterations allowed, but 5 … 15, do not bring its residual below 0.9 of what it was
+PATIENCE, PROGRESS = (5, 15), 0.9
 NOISE_LIKE = 0.5, 2.0  # standard deviations of an x_T that can be edited
 # it diverges if it ends with this many times its least residual, unless that is rounding
 GROWTH, NEGLIGIBLE = 2.0, 1e-4
-MEMORY, LEAP = 2, 4.0  # earlier answers that Anderson acceleration mixes in, and the bound of their shares
+MEMORY, LEAP = 2, 4.0  # Anderson acceleration: earlier answers it looks back on, and the bound of each θ
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,8 @@ def invert(
                 guess, drawn = step.posterior(x_0, x, w)
                 z = z if z is None else drawn
         if closed:
-            solution, tries = _taken(guess), 0
+            none = torch.zeros(len(guess), device=guess.device)
+            solution, tries = Solution(guess, torch.zeros_like(guess), none, none.long(), none > 0), 0
         else:
             solution, tries = yield from solve(step, i, x, guess, z, settings, reference, seed, aspect)
         calls, epsilon, diverged = calls + tries, solution.epsilon, solution.diverged
@@ -186,13 +188,14 @@ def solve(
     """The fixed point of one inversion step, from `guess` = z^(0), and the evaluations it took. All latents (B, ...)."""
     weights = settings.weights(step.t.time)
     last = max(k for k, weight in enumerate(weights, start=1) if weight > 0)  # what follows would count for nothing
+    patience = min(max(PATIENCE[0], last // 2), PATIENCE[1])
     # at alpha = 0 the network's output says nothing of the noise
     regularized = settings.regularized and step.t.alpha > 0
     images = torch.zeros(len(x_s), device=x_s.device)  # what follows is per image
     spent, iterations, stale, mark, least, residual = images, images, images, *(images + math.inf for _ in range(3))
     active, diverged, whitened, grown = images == 0, *(images > 0 for _ in range(3))
     x, x_t, epsilon, best = guess, torch.zeros_like(x_s), torch.zeros_like(x_s), x_s
-    pairs, k = [], 0
+    pairs, k = deque(maxlen=MEMORY + 1 if settings.anderson else 1), 0
     for k, weight in enumerate(weights, start=1):
         out = (yield x, i).to(x.dtype)
         seen, new = step.epsilon(x, out), step.renoise(x_s, out, z)
@@ -204,8 +207,8 @@ def solve(
         best, least = torch.where(_wide(better, x), new, best), torch.where(better, change, least)
         progress = change < PROGRESS * mark
         mark, stale = torch.where(progress, change, mark), torch.where(progress, 0, stale + 1)
-        # rounding ends the progress of half precision (but a plateau may also be left again)
-        stalled = judged & (stale >= max(PATIENCE, last // 2)) & (settings.tolerance > 0)
+        # half precision stalls for good, at its rounding; other plateaus may be left again, hence the patience
+        stalled = judged & (stale >= patience) & (settings.tolerance > 0)
         done = active & (settled | stalled | ~finite | (k == last))
 
         due = active & finite & (done | (weight > 0)) & regularized
@@ -226,8 +229,8 @@ def solve(
         diverged, active = diverged | astray, active & ~done
         if not active.any():
             break
-        pairs = [*pairs, (x, new)][-1 - MEMORY :]
-        following = _anderson(pairs) if settings.anderson and len(pairs) > 1 else new
+        pairs.append((x, new))
+        following = _anderson(pairs) if len(pairs) > 1 else new
         x = torch.where(_wide(active, x), following, x)
     return Solution(x_t, epsilon, residual, iterations.long(), diverged), k
 
@@ -271,23 +274,19 @@ def watched(program: Program[Result], steps: int, progress: Progress | None) -> 
         return end.value
 
 
-def _taken(guess: Tensor) -> Solution:
-    """The first guess as the solution, no evaluation made."""
-    none = torch.zeros(len(guess), device=guess.device)
-    return Solution(guess, torch.zeros_like(guess), none, none.long(), none > 0)
-
-
 def _anderson(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """The next iterate by Anderson acceleration, from pairs (z^(k−1), z^(k)), the newest last.
+    """The next latent to ask about, by Anderson acceleration, from pairs (latent asked about, answer), the newest last.
 
-    The last residual is fitted by the changes of the residuals; as much of the answers' changes comes off the last answer.
+    The last residual, answer − asked, is fitted by the residuals' changes; as much of the answers' changes comes off the last.
     """
-    x, new = (torch.stack(side, -1).flatten(1, -2) for side in zip(*pairs, strict=True))  # (B, numel, pairs)
-    f = new - x
+    asked, answers = (torch.stack(side, -1).flatten(1, -2) for side in zip(*pairs, strict=True))  # (B, numel, pairs)
+    f, moves = answers - asked, answers.diff()
     d = f.diff()
-    gram, right = ((d.mT @ part).cpu().double().nan_to_num(0.0, 0.0, 0.0) for part in (d, f[..., -1:]))
-    theta = (torch.linalg.pinv(gram, rtol=1e-6, hermitian=True) @ right).clamp(-LEAP, LEAP)
-    return (new[..., -1:] - new.diff() @ theta.to(new)).view_as(pairs[-1][1])
+    # (not matrix products, for autocast and TF32; and pinv would raise at what is not finite)
+    products = ((d.unsqueeze(-1) * part.unsqueeze(-2)).sum(1) for part in (d, f[..., -1:]))
+    gram, right = (m.cpu().double().nan_to_num(nan=0.0, posinf=0.0, neginf=0.0) for m in products)
+    theta = (torch.linalg.pinv(gram, rtol=1e-6, hermitian=True) @ right).clamp(-LEAP, LEAP).to(f)
+    return (answers[..., -1] - (moves * theta.mT).sum(-1)).view_as(pairs[-1][0])
 
 
 def _rms(x: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ class ReNoise:
     lambda_kl
     correction      noise correction of stochastic samplers: how far z may move, as a fraction of √numel; 0 none, inf override;
                     inf with the first guess "posterior" closes a stochastic step without iterating
-    anderson        mix the last three iterates (Anderson acceleration, m = 2): fewer iterations at tight tolerances
+    anderson        mix in the two answers before the last (Anderson acceleration, m = 2): fewer iterations
     first_guess     "latent": z^(0) = x_s, as in the paper; "epsilon": x_s carried on along the last step's ε̂, which is free;
                     "posterior": x_0 noised as the sampler would have noised it, and z with it (Step.posterior)
     source          where these values come from
@@ -61,7 +61,7 @@ class ReNoise:
         if self.first_guess not in FIRST_GUESSES:
             raise ValueError(f"first_guess must be one of {', '.join(FIRST_GUESSES)}, got {self.first_guess!r}")
         if self.anderson and self.iterations < 2:
-            raise ValueError("anderson mixes iterates: it does nothing with iterations < 2, set it to False")
+            raise ValueError("anderson mixes answers: it does nothing with iterations < 2, set it to False")
 
     def weights(self, time: float) -> tuple[float, ...]:
         """w_1 … w_{K+1} of the step from timestep `time`."""
