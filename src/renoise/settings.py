@@ -102,7 +102,7 @@ class ReNoise:
 
 
 # For stochastic samplers: only the last step is left to iterate, and few-step models come back well before it has converged
-# (benchmarks/few_step.py --search, on orchard-turbo and orchard-lcm: looser than this costs tenths of a dB, tighter gains none).
+# (benchmarks/few_step.py --search, on orchard-turbo and orchard-lcm: looser than this costs tenths of a dB, tighter gains one).
 CLOSED = ReNoise(tolerance=0.01, anderson=True, first_guess="posterior", correction=math.inf)
 # benchmarks/tolerance.py is the search for its tolerance; benchmarks/reconstruction.py, on other photographs, settled the last
 # digit
