@@ -4,12 +4,13 @@ import copy
 
 import pytest
 import torch
-from diffusers import AutoencoderTiny
+from diffusers import AutoencoderTiny, DDIMScheduler
 from torch import nn
 
+from renoise.pipelines.finding import PACKAGE
 from training.autoencoder import CONFIG
 from training.decoder import BLOCKS, grown
-from training.denoiser import make_unet
+from training.denoiser import SCHEDULE, make_unet
 from training.optimizer import Optimizer
 from training.widen import load_widened
 
@@ -76,3 +77,9 @@ def test_a_grown_decoder_keeps_all_that_was_trained():
     kept = list(grown(small).decoder.parameters())
     for p in small.decoder.parameters():
         assert any(torch.equal(p, q) for q in kept)
+
+
+@pytest.mark.parametrize("name", ["orchard", "orchard-turbo"])
+def test_the_models_are_shipped_with_the_schedule_that_they_are_trained_on(name):
+    shipped = DDIMScheduler.from_pretrained(PACKAGE / name / "scheduler")
+    torch.testing.assert_close(shipped.alphas_cumprod, DDIMScheduler(**SCHEDULE).alphas_cumprod, rtol=0, atol=0)
