@@ -2,7 +2,6 @@
 
 import copy
 
-import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderTiny, DDIMScheduler
@@ -10,11 +9,9 @@ from torch import nn
 
 from renoise.pipelines.finding import PACKAGE
 from training.autoencoder import CONFIG
-from training.data import Captioner
 from training.decoder import BLOCKS, grown
-from training.denoiser import SCHEDULE, Batches, make_unet
+from training.denoiser import SCHEDULE, make_unet
 from training.optimizer import Optimizer
-from training.text import make_tokenizer
 from training.widen import load_widened
 
 RATE = 1e-2
@@ -86,15 +83,3 @@ def test_a_grown_decoder_keeps_all_that_was_trained():
 def test_the_models_are_shipped_with_the_schedule_that_they_are_trained_on(name):
     shipped = DDIMScheduler.from_pretrained(PACKAGE / name / "scheduler")
     torch.testing.assert_close(shipped.alphas_cumprod, DDIMScheduler(**SCHEDULE).alphas_cumprod, rtol=0, atol=0)
-
-
-@pytest.mark.parametrize(("focus", "share"), [((0, 1), 1 / 4), ((250, 6), 2 / 3)])
-def test_focus_draws_low_time_steps_so_much_more_often(focus, share):
-    phrases = [["a red apple", "an apple"], ["a black plum", "a plum"]]
-    table, words = np.array([[0, 1, 2], [1, -1, 3]]), Captioner(phrases, phrases)
-    batches = Batches(table, words, make_tokenizer(["a", "apple"]), 3000, 0, focus)
-    chosen, ids, t = next(iter(batches))
-    assert len(chosen) == len(ids) == len(t) == 3000
-    assert (t < 250).float().mean().item() == pytest.approx(share, abs=1e-3)
-    assert (t >= 625).float().mean().item() == pytest.approx((1 - share) / 2, abs=1e-3)  # half of the rest
-    assert (t.min(), t.max()) == (0, 999)

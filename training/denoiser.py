@@ -36,9 +36,9 @@ BLOCKS = (64, 96, 128, 192)  # channels of the U-Net at each of its levels
 # 0.068, where white noise looked like a ground with a small fruit on it or none. Further out, epsilon would need more digits.
 OFFSET = 0.15
 # Kinds that were drawn worst, to the eye, when it was last trained on. A scene with one of them comes three times as often.
-HARD = ("apricot", "cactus fruit", "cherry", "chestnut", "clementine", "coconut", "dragon fruit", "grape", "guava")
-HARD += ("hazelnut", "lemon", "mandarin", "mango", "mangosteen", "nectarine", "papaya", "pear", "pecan nut")
-HARD += ("pineapple", "plum", "potato", "quince", "rambutan", "raspberry", "sweet potato", "tamarillo")
+HARD = ("banana", "cactus fruit", "cherry", "coconut", "dragon fruit", "grape", "guava", "hazelnut", "mango")
+HARD += ("mangosteen", "nectarine", "onion", "papaya", "passion fruit", "peach", "pear", "physalis", "pineapple")
+HARD += ("plum", "pomelo", "potato", "raspberry", "star fruit", "strawberry", "sweet potato", "tamarillo")
 SCHEDULE = dict(
     num_train_timesteps=1000,
     beta_start=0.00085,
@@ -78,19 +78,8 @@ def make_unet(channels: int, width: int = WIDTH, blocks: Sequence[int] = BLOCKS)
 class Batches(IterableDataset):
     """Batches without end: which scenes (B,), their captions' tokens (B, L), and time steps (B,)."""
 
-    def __init__(
-        self,
-        table: np.ndarray,
-        captioner: Captioner,
-        tokenizer: CLIPTokenizer,
-        size: int,
-        seed: int,
-        focus: Sequence[int] = (0, 1),
-    ) -> None:
-        """`focus` (t, n): time steps below t come n times as often as the others."""
+    def __init__(self, table: np.ndarray, captioner: Captioner, tokenizer: CLIPTokenizer, size: int, seed: int) -> None:
         self.table, self.captioner, self.tokenizer, self.size, self.seed = table, captioner, tokenizer, size, seed
-        (below, times), last = focus, SCHEDULE["num_train_timesteps"]
-        self.bounds, self.shares = (0, below, last), np.array((0, times * below, times * below + last - below))
         hard = np.array([*(kind_of(p[1]) in HARD for p in captioner.phrases), False])  # [-1]: no second fruit
         self.rows = np.repeat(np.arange(len(table)), 1 + 2 * hard[table[:, :2]].any(1))
 
@@ -100,9 +89,9 @@ class Batches(IterableDataset):
         while True:
             chosen = rng.choice(self.rows, size=self.size)
             ids = encode(self.tokenizer, [self.captioner(row, rng) for row in self.table[chosen]])
-            # One time step from each of `size` slices of equal share: less noise in the loss than independent draws.
+            # One time step from each of `size` equal slices: less noise in the loss than independent draws.
             u = (rng.permutation(self.size) + rng.random(self.size)) / self.size
-            t = np.interp(u * self.shares[-1], self.shares, self.bounds).astype(np.int64)
+            t = (u * SCHEDULE["num_train_timesteps"]).astype(np.int64)
             yield torch.from_numpy(chosen), torch.tensor(ids), torch.from_numpy(t)
 
 
@@ -178,7 +167,7 @@ def train(args: argparse.Namespace) -> None:
     def loss_of(rng: np.random.Generator, _: Clock) -> torch.Tensor:
         nonlocal batches
         if batches is None:
-            drawn = Batches(table, captioner, tokenizer, args.batch, int(rng.integers(2**32)), args.focus)
+            drawn = Batches(table, captioner, tokenizer, args.batch, int(rng.integers(2**32)))
             batches = iter(DataLoader(drawn, batch_size=None, num_workers=8 if gpu else 0, pin_memory=gpu))
         return replay(*(part.to(where, non_blocking=True) for part in next(batches)))
 
@@ -204,14 +193,6 @@ def main() -> None:
         "--start",
         type=Path,
         help="start from this checkpoint or model, whose top level may be half as wide, or whose lowest two thirds",
-    )
-    p.add_argument(
-        "--focus",
-        type=int,
-        nargs=2,
-        default=(0, 1),
-        metavar=("T", "N"),
-        help="time steps below T come N times as often",
     )
     p.add_argument("--hold", type=float, default=0.3, help="share of the time before the rate starts to fall")
     p.add_argument("--decay", type=float, default=0.998, help="of the moving average of the weights")
