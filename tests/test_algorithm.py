@@ -97,6 +97,21 @@ def test_anderson_acceleration_solves_a_map_of_two_rates_at_once():
     assert iterations(True) <= 5
 
 
+def test_anderson_acceleration_does_not_leap_far_where_answers_hardly_change():
+    (step,) = steps(1)
+    asked: list[Tensor] = []
+
+    def linear(x: Tensor, t: Level) -> Tensor:
+        asked.append(x)
+        return 0.999 * x * step.a / -step.b
+
+    settings = ReNoise(iterations=3, tolerance=1e-9, anderson=True, first_guess="latent")
+    algorithm.run(algorithm.invert((step,), Mixture().data(1), settings), (step,), linear)
+    first, second, third = asked[-3:]
+    change = (second - first).norm()  # the line through the answers would lead a thousand times as far
+    assert 4 * change < (third - second).norm() < 6 * change
+
+
 def test_no_renoising_is_plain_ddim_inversion():
     model, grid = Mixture(), steps(10)
     x = x_0 = model.data(2)
