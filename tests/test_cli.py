@@ -271,10 +271,13 @@ def test_progress_is_for_terminals_and_goes_to_stderr(run: Run, tiny: list[str],
         ("invert apple.png --model nobody/nothing", "nobody/nothing cannot be loaded"),
         ("invert apple.png --device nosuch", "--device nosuch cannot be used"),
         ("invert apple.png -o apple.png", "written as .safetensors"),
+        ("invert apple.png --guidance inf", "--guidance"),
         ("edit apple.png --to a -o apple.png", "apple.png is the input"),
+        ("edit apple.png --to a -o new/../apple.png", "apple.png is the input"),
         ("edit apple.png --to a -o b.gif", ".webp"),
         ("edit apple.png --to a -o text.png/b.png", "is no folder"),
         ("info missing.safetensors", "no such file"),
+        ("info .", "is not a file"),
         ("info text.png", "no inversion of renoise"),
         ("reconstruct text.safetensors", "no inversion of renoise"),
     ],
@@ -285,6 +288,21 @@ def test_wrong_input_is_one_line_and_status_2(run: Run, argv: str, says: str):
     before = sorted(os.listdir())
     _fails(run(*argv.split()), says)
     assert sorted(os.listdir()) == before
+
+
+@pytest.mark.parametrize("option", ["--prompt", "--negative-prompt", "--to"])
+def test_a_text_that_is_no_utf_8(option: str):
+    command = [sys.executable, "-m", "renoise.cli", "edit", "apple.png", "--to", "a", option, b"a\xff"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert option in done.stderr
+    assert "not valid UTF-8" in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+def test_a_pipe_is_not_waited_for(run: Run, tiny: list[str]):
+    os.mkfifo("pipe.png")
+    _fails(run("invert", "pipe.png", *tiny), "no regular file")
 
 
 def test_a_width_that_the_model_cannot_draw(run: Run, models: Path):

@@ -33,6 +33,8 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
         raise IsADirectoryError(f"{path} is a folder, not a picture")
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
+    if not path.is_file():
+        raise ValueError(f"{path} is no regular file: save the picture to one first")
     try:
         with _open(path) as image:
             _say_if_animated(path, image)

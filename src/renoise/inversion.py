@@ -177,7 +177,7 @@ class Inversion:
         """Read a file, without its model. FileNotFoundError; ValueError for a foreign, damaged or newer file."""
         path = Path(path)
         if not path.is_file():
-            raise FileNotFoundError(f"no such file: {path}")
+            raise FileNotFoundError(f"no such file: {path}" if not path.exists() else f"{path} is not a file")
         with path.open("rb") as file:
             if int.from_bytes(file.read(8), "little") > LARGEST_HEADER:
                 raise ValueError(f"{path} is no inversion of renoise, or damaged: it claims an absurd header")

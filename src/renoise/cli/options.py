@@ -1,6 +1,7 @@
 """The options that subcommands share. Unset ones are None: the model's preset decides."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -76,13 +77,25 @@ _ARGUMENTS = (
 )  # of renoise.invert; the others are fields of ReNoise
 MODEL, INVERSION = ModelOptions(), InversionOptions()  # nothing given
 
+
+def _utf8(_: Any, texts: str | list[str] | None) -> None:
+    """A shell passes on any bytes, and Python keeps those that are no UTF-8 as lone surrogates."""
+    for text in [texts] if isinstance(texts, str) else texts or []:
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise ValueError("The text is not valid UTF-8.")
+
+
 Output = Annotated[
     Path | None, Parameter(name=["--output", "-o"], help="default: named after the input, in this folder")
 ]
-OutputFormat = Annotated[Format, Parameter(name="--format", help="json: one object on stdout, for programs")]
-Prompt = Annotated[str, Parameter(help="what the photograph shows")]
-Guidance = Annotated[float | None, Parameter(help="guidance scale (default: the preset's)", validator=_NOT_NEGATIVE)]
-Negative = Annotated[str | None, Parameter(help="what the picture does not show")]
+OutputFormat = Annotated[
+    Format, Parameter(name="--format", help="json: one object on stdout, for programs (none on an error)")
+]
+Prompt = Annotated[str, Parameter(help="what the photograph shows", validator=_utf8)]
+Guidance = Annotated[
+    float | None, Parameter(help="guidance scale (default: the preset's)", validator=Number(gte=0, lt=math.inf))
+]
+Negative = Annotated[str | None, Parameter(help="what the picture does not show", validator=_utf8)]
 Keep = Annotated[
     float | None,
     Parameter(help="0 … 1: how much of what an inexact inversion lacks is made up for", validator=Number(gte=0, lte=1)),
@@ -94,5 +107,6 @@ KeepOutside = Annotated[bool, Parameter(help="put the photograph's own pixels ba
 Strip = Annotated[Path | None, Parameter(help="also write source and edits side by side, labelled, to this picture")]
 Page = Annotated[Path | None, Parameter(help="also write a page, .html, with sliders between source and edits")]
 Targets = Annotated[
-    list[str], Parameter(name="--to", help="what to make of it; repeat it for more pictures", negative="")
+    list[str],
+    Parameter(name="--to", help="what to make of it; repeat it for more pictures", negative="", validator=_utf8),
 ]
