@@ -22,13 +22,16 @@ def load(
     dtype    "auto": float32 on a CPU; on an accelerator float16 for UNets and bfloat16 for transformers. Or bf16, fp16, fp32
     device   None: the accelerator if there is one; "meta" and the like are torch's
 
-    Weights are read from safetensors only. ValueError for a name that is none of the three, OSError if it cannot be had.
+    Weights are read from safetensors only. ValueError for a name that is none of the three and for a
+    `revision` of a model that comes with renoise, OSError if it cannot be had.
     """
     import diffusers
 
     folder = Path(name).is_dir()
     preset = find(name) if folder or name.count("/") == 1 else get(name)
     where = located(preset.repository) if preset else name
+    if revision and preset and Path(where).is_absolute():
+        raise ValueError(f"{name} comes with renoise in one revision only: leave out revision={revision!r}")
     revision = revision or (preset.revision if preset else None)
     options: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only or Path(where).is_absolute()}
     try:
