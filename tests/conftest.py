@@ -24,10 +24,16 @@ def _seed() -> None:
 
 
 @pytest.fixture(scope="session")
-def scenes() -> list[tuple[Path, str]]:
-    """Held-out photographs of scenes, with their captions; they are no part of the repository (see CONTRIBUTING.md)."""
+def data() -> Path:
+    """The data set's folder. Its photographs are no part of the repository (see CONTRIBUTING.md)."""
     if not DATA.is_dir():
         pytest.skip(f"needs the photographs: no folder {DATA}, set RENOISE_DATA")
-    lines = (DATA / "photos" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def scenes(data: Path) -> list[tuple[Path, str]]:
+    """Held-out photographs of scenes, with their captions."""
+    lines = (data / "photos" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
     entries = [entry for entry in map(json.loads, lines) if entry["file_name"].startswith("scene")]
-    return [(DATA / "photos" / entry["file_name"], entry["text"]) for entry in entries]
+    return [(data / "photos" / entry["file_name"], entry["text"]) for entry in entries]

@@ -18,11 +18,9 @@ from renoise.bench.ways import ways
 from renoise.cli import main
 from renoise.metrics import psnr, ssim
 from renoise.pipelines import perception
-from tests.conftest import DATA
 from tests.tiny import TINY
 
 EXAMPLE = Path(renoise.__file__).parent / "orchard" / "example.png"
-needs_photographs = pytest.mark.skipif(not DATA.is_dir(), reason=f"needs the photographs: no folder {DATA}")
 
 
 def picture() -> torch.Tensor:
@@ -51,9 +49,8 @@ def test_ssim_is_that_of_its_definition():
     assert ssim(picture(), picture()).item() == pytest.approx(1)
 
 
-@needs_photographs
-def test_a_composed_tasks_answer_is_right_and_its_source_is_not():
-    chosen = scenes.tasks(DATA, 2)
+def test_a_composed_tasks_answer_is_right_and_its_source_is_not(data):
+    chosen = scenes.tasks(data, 2)
     assert [task.edit for task in chosen] == [edit for edit in scenes.EDITS for _ in range(2)]
     for task in chosen:
         assert task.source != task.target
@@ -69,18 +66,17 @@ def test_a_composed_tasks_answer_is_right_and_its_source_is_not():
             assert scores(task, ghost, task.named)["success"] == 0
             assert right["kept"] > 60
             assert untouched["exact"] < 25
-    assert [t.source for t in scenes.tasks(DATA, 2)] == [t.source for t in chosen]
+    assert [t.source for t in scenes.tasks(data, 2)] == [t.source for t in chosen]
 
 
-@needs_photographs
-def test_tasks_are_those_whose_scene_and_target_the_judge_names_right_on_real_photographs():
+def test_tasks_are_those_whose_scene_and_target_the_judge_names_right_on_real_photographs(data):
     judge, seen = classifier.load(), []
 
     def namer(pictures: torch.Tensor) -> list[Naming]:
         seen.append(judge.name(pictures))
         return seen[-1]
 
-    chosen = scenes.tasks(DATA, 2, namer)
+    chosen = scenes.tasks(data, 2, namer)
     assert all(len(said) == 2 for said in seen)
     assert len(seen) > len(chosen)  # some were refused
     for task in chosen:
@@ -88,10 +84,9 @@ def test_tasks_are_those_whose_scene_and_target_the_judge_names_right_on_real_ph
         assert any(same(target, task.named) for _, target in seen)
 
 
-@needs_photographs
-def test_the_judge_names_real_scenes_mostly_right_and_not_their_targets():
+def test_the_judge_names_real_scenes_mostly_right_and_not_their_targets(data):
     judge = classifier.load()
-    chosen = [task for task in scenes.tasks(DATA, 12) if task.edit in ("background", "swap")]
+    chosen = [task for task in scenes.tasks(data, 12) if task.edit in ("background", "swap")]
     before = judge.name(torch.cat([as_tensor(task.picture) for task in chosen]))
     answers = judge.name(torch.cat([as_tensor(task.answer[0]) for task in chosen if task.answer]))
     wanted = [task.named for task in chosen if task.answer and task.named]
@@ -99,10 +94,9 @@ def test_the_judge_names_real_scenes_mostly_right_and_not_their_targets():
     assert np.mean([same(*pair) for pair in zip(answers, wanted, strict=True)]) > 0.6
 
 
-@needs_photographs
-def test_tasks_are_of_scenes_that_the_judge_names_right():
+def test_tasks_are_of_scenes_that_the_judge_names_right(data):
     judge = classifier.load()
-    chosen = [task for task in scenes.tasks(DATA, 8, judge.name) if task.answer and task.named]
+    chosen = [task for task in scenes.tasks(data, 8, judge.name) if task.answer and task.named]
     assert len(chosen) == 8
     for task in chosen:
         assert task.answer
@@ -271,10 +265,9 @@ def test_the_curve_has_a_dot_for_every_row_and_tells_baselines_by_their_colour()
     assert curve.curve([{**row, "scores": {"all": {"kept": 30.0}}} for row in rows]) == ""
 
 
-@needs_photographs
-def test_the_default_edit_succeeds_more_often_than_not_and_keeps_the_rest(tmp_path, monkeypatch, capsys):
+def test_the_default_edit_succeeds_more_often_than_not_and_keeps_the_rest(data, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["bench", "edit", str(DATA), "--tasks", "3", "--only", "default", "--format", "json"]) == 0
+    assert main(["bench", "edit", str(data), "--tasks", "3", "--only", "default", "--format", "json"]) == 0
     every = json.loads(capsys.readouterr().out)["rows"][0]["scores"]["all"]
     assert every["success"] > 0.5
     assert every["kept"] > 30

@@ -1,13 +1,14 @@
 """The blind test for the eye: what is laid out, and how the answers are counted."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from renoise.bench.fruits import read_photos
-from tests.conftest import DATA
+from training import blind
 from training.blind import photographs, sheets, table
 
 CAPTIONS = [
@@ -31,9 +32,8 @@ def test_answers_are_counted(tmp_path):
         table(tmp_path)
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason=f"needs the photographs: no folder {DATA}")
-def test_photographs_are_of_what_the_captions_say(tmp_path):
-    photos = read_photos(DATA, "fruits_train")
+def test_photographs_are_of_what_the_captions_say(data, tmp_path):
+    photos = read_photos(data, "fruits_train")
     made = photographs(photos, CAPTIONS, 5)
     assert made.shape == (3, 128, 128, 3)
     red, _, blue = made[0][48:80, 48:80].reshape(-1, 3).mean(0)
@@ -42,6 +42,11 @@ def test_photographs_are_of_what_the_captions_say(tmp_path):
     assert (made[1][0] < 60).all()  # on black
     assert (made == photographs(photos, CAPTIONS, 5)).all()
     assert (made != photographs(photos, CAPTIONS, 6)).any()
-    sheets(np.concatenate([made] * 7), tmp_path)
+    sheets(np.concatenate([made] * 12), tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {"sheet1.png", "sheet2.png"}
     assert Image.open(tmp_path / "sheet2.png").size == Image.open(tmp_path / "sheet1.png").size
+
+
+def test_the_answers_in_the_repository_are_whole():
+    rows = table(Path(blind.__file__).with_name("answers")).splitlines()[2:]
+    assert [row.split()[1] for row in rows] == 4 * ["drawings"] + 4 * ["photographs"]

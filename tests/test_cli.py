@@ -256,6 +256,7 @@ def test_progress_is_for_terminals_and_goes_to_stderr(run: Run, tiny: list[str],
         ("invert missing.png", "missing.png: no such file"),
         ("invert text.png", "text.png cannot be read as a picture"),
         ("invert .", "is a folder"),
+        (f"invert {os.devnull}", "no regular file"),
         ("edit apple.png", "--to"),
         ("nonsense", "invert, reconstruct, edit"),
         ("invert apple.png --stpes 3", "Did you mean --steps"),
@@ -291,19 +292,16 @@ def test_wrong_input_is_one_line_and_status_2(run: Run, argv: str, says: str):
     assert sorted(os.listdir()) == before
 
 
-@pytest.mark.parametrize("option", ["--prompt", "--negative-prompt", "--to"])
-def test_a_text_that_is_no_utf_8(option: str):
-    command = [sys.executable, "-m", "renoise.cli", "edit", "apple.png", "--to", "a", option, b"a\xff"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [("invert", "--prompt"), ("invert", "--negative-prompt"), ("edit", "--to"), ("sweep", "--to"), ("demo", "--to")],
+)
+def test_a_text_that_is_no_utf_8(command: str, option: str):
+    argv = [sys.executable, "-m", "renoise.cli", command, "apple.png", option, b"a\xff"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert option in done.stderr
     assert "not valid UTF-8" in done.stderr
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
-def test_a_pipe_is_not_waited_for(run: Run, tiny: list[str]):
-    os.mkfifo("pipe.png")
-    _fails(run("invert", "pipe.png", *tiny), "no regular file")
 
 
 def test_a_width_that_the_model_cannot_draw(run: Run, models: Path):

@@ -93,16 +93,18 @@ def _phrases(captions: list[str]) -> list[str]:
     return [first, second, *[p for p in named if p not in (first, second)]]
 
 
+def described(caption: str) -> tuple[list[str], str]:
+    """What a caption of the main form shows, left to right and without articles ("red apple"), and its background."""
+    body, _, tail = caption.partition(" on a")
+    words = body.removeprefix(PREFIX).replace(" and ", " ")
+    return [p for p in (" " + words).replace(" an ", "|").replace(" a ", "|").split("|") if p], tail.split()[-2]
+
+
 def parse(caption: str, kinds: list[str]) -> tuple[tuple[str, ...], str]:
     """The fruit kinds (left to right) and the background a caption of the main form asks for."""
-    body, _, tail = caption.partition(" on a")
-    background = tail.split()[-2]
-    words = body.removeprefix(PREFIX).replace(" and ", " ")
+    phrases, background = described(caption)
     # An "orange" is both a kind and a colour: it names a fruit only where no other noun follows it in its phrase.
-    phrases = [p for p in (" " + words).replace(" an ", "|").replace(" a ", "|").split("|") if p]
-    found = []
-    for phrase in phrases:
-        found.append(max((k for k in kinds if phrase == k or phrase.endswith(" " + k)), key=len))
+    found = [max((k for k in kinds if p == k or p.endswith(" " + k)), key=len) for p in phrases]
     return tuple(found), background
 
 

@@ -30,6 +30,7 @@ from renoise.cli.options import (
     Prompt,
     Strip,
     Targets,
+    utf8,
 )
 
 
@@ -161,7 +162,7 @@ def sweep(
     photo: Path,
     /,
     *,
-    to: Annotated[str, Parameter(name="--to", help="what to make of it")],
+    to: Annotated[str, Parameter(name="--to", help="what to make of it", validator=utf8)],
     prompt: Prompt = "",
     rows: Annotated[str, Parameter(help="a setting and its values, one for each row of the grid")] = "guidance=1,1.5,2",
     columns: Annotated[str, Parameter(help="another, for the columns")] = "strength=0.5,0.75,1",
@@ -235,7 +236,9 @@ def demo(
     /,
     *,
     prompt: Prompt | None = None,
-    to: Annotated[list[str] | None, Parameter(name="--to", help="edits to make instead", negative="")] = None,
+    to: Annotated[
+        list[str] | None, Parameter(name="--to", help="edits to make instead", negative="", validator=utf8)
+    ] = None,
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="a folder")] = Path("renoise-demo"),
     format: OutputFormat = "human",
     model: ModelOptions = MODEL,

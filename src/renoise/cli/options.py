@@ -78,7 +78,7 @@ _ARGUMENTS = (
 MODEL, INVERSION = ModelOptions(), InversionOptions()  # nothing given
 
 
-def _utf8(_: Any, texts: str | list[str] | None) -> None:
+def utf8(_: Any, texts: str | list[str] | None) -> None:
     """A shell passes on any bytes, and Python keeps those that are no UTF-8 as lone surrogates."""
     for text in [texts] if isinstance(texts, str) else texts or []:
         if any("\ud800" <= letter <= "\udfff" for letter in text):
@@ -91,11 +91,11 @@ Output = Annotated[
 OutputFormat = Annotated[
     Format, Parameter(name="--format", help="json: one object on stdout, for programs (none on an error)")
 ]
-Prompt = Annotated[str, Parameter(help="what the photograph shows", validator=_utf8)]
+Prompt = Annotated[str, Parameter(help="what the photograph shows", validator=utf8)]
 Guidance = Annotated[
     float | None, Parameter(help="guidance scale (default: the preset's)", validator=Number(gte=0, lt=math.inf))
 ]
-Negative = Annotated[str | None, Parameter(help="what the picture does not show", validator=_utf8)]
+Negative = Annotated[str | None, Parameter(help="what the picture does not show", validator=utf8)]
 Keep = Annotated[
     float | None,
     Parameter(help="0 … 1: how much of what an inexact inversion lacks is made up for", validator=Number(gte=0, lte=1)),
@@ -108,5 +108,5 @@ Strip = Annotated[Path | None, Parameter(help="also write source and edits side 
 Page = Annotated[Path | None, Parameter(help="also write a page, .html, with sliders between source and edits")]
 Targets = Annotated[
     list[str],
-    Parameter(name="--to", help="what to make of it; repeat it for more pictures", negative="", validator=_utf8),
+    Parameter(name="--to", help="what to make of it; repeat it for more pictures", negative="", validator=utf8),
 ]

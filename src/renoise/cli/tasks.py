@@ -282,8 +282,8 @@ def check_output(path: Path, source: Path, suffix: str) -> None:
         images.writable(path)
     if path.is_dir():
         raise ValueError(f"{path} is a folder")
-    # (resolved too: a folder of the path that is only made later may lead back to the input)
-    if path.resolve() == source.resolve() or (path.exists() and source.exists() and path.samefile(source)):
+    real = path.resolve()  # a folder of the path that is only made later may lead back to the input
+    if real.exists() and source.exists() and real.samefile(source):
         raise ValueError(f"{path} is the input: name another output")
     parent = next(folder for folder in (path.absolute().parent, *path.absolute().parents) if folder.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):

@@ -30,10 +30,11 @@ def load(
     folder = Path(name).is_dir()
     preset = find(name) if folder or name.count("/") == 1 else get(name)
     where = located(preset.repository) if preset else name
-    if revision and preset and Path(where).is_absolute():
+    local = Path(where).is_absolute()
+    if revision and preset and local:
         raise ValueError(f"{name} comes with renoise in one revision only: leave out revision={revision!r}")
     revision = revision or (preset.revision if preset else None)
-    options: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only or Path(where).is_absolute()}
+    options: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only or local}
     try:
         config = diffusers.DiffusionPipeline.load_config(where, **options)
         device = device or _accelerator() or "cpu"
