@@ -1,84 +1,21 @@
-"""The command line, run on a tiny Stable Diffusion in a folder: what it writes, what it prints, and how it fails."""
+"""The command line: what it writes and what it prints."""
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import warnings
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
 import renoise
 from renoise import images
-from renoise.cli import console, main
 from renoise.cli.demo import edits
 from renoise.cli.options import InversionOptions
 from renoise.settings import ReNoise
-from tests.tiny import TINY
-
-PROMPT = "a photo of a red apple on a white background"
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two models."""
-    folder = tmp_path_factory.mktemp("models")
-    for name in ("sd", "sdxl_turbo"):
-        TINY[name](contractive=True).pipe.save_pretrained(folder / name)
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An empty current folder with a photograph in it; no warning slips past the report."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("RENOISE_DEBUG", raising=False)
-    gradient = Image.linear_gradient("L").resize((40, 32))
-    Image.merge("RGB", [gradient, gradient.rotate(180), gradient]).save("apple.png")
-    with warnings.catch_warnings():
-        yield
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command: exit status, stdout, stderr."""
-
-    def run(*argv: str | Path) -> tuple[int, str, str]:
-        status = main([str(token) for token in argv])
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return run
-
-
-@pytest.fixture
-def tiny(models: Path) -> list[str]:
-    """The options that make a run small."""
-    return ["--model", str(models / "sd"), "--width", "32", "--height", "32", "--steps", "3"]
-
-
-@pytest.fixture
-def inverted(run: Run, tiny: list[str]) -> str:
-    """A file with an inversion."""
-    assert run("invert", "apple.png", "--prompt", PROMPT, *tiny)[0] == 0
-    return "apple.safetensors"
-
-
-def _fails(result: tuple[int, str, str], *says: str) -> None:
-    """Status 2, nothing on stdout, and one line that says what is wrong."""
-    status, out, err = result
-    assert (status, out, err.count("\n")) == (2, "", 1), err
-    assert err.startswith("renoise: ")
-    for text in says:
-        assert text in err
-
+from tests.cli.conftest import PROMPT, Run, fails
 
 # --- what it does ------------------------------------------------------------------------------------------------------
 
@@ -246,194 +183,6 @@ def test_progress_is_for_terminals_and_goes_to_stderr(run: Run, tiny: list[str],
     assert out == "apple.safetensors\n"
 
 
-# --- how it fails ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("argv", "says"),
-    [
-        ("invert", "PHOTO"),
-        ("invert missing.png", "missing.png: no such file"),
-        ("invert text.png", "text.png cannot be read as a picture"),
-        ("invert .", "is a folder"),
-        (f"invert {os.devnull}", "no regular file"),
-        ("edit apple.png", "--to"),
-        ("nonsense", "invert, reconstruct, edit"),
-        ("invert apple.png --stpes 3", "Did you mean --steps"),
-        ("invert apple.png --steps 0", "--steps"),
-        ("invert apple.png --strength 0", "--strength"),
-        ("invert apple.png --strength 1.01", "--strength"),
-        ("invert apple.png --strength nan", "--strength"),
-        ("invert apple.png --seed -1", "--seed"),
-        ("invert apple.png --dtype fp8", "fp32"),
-        ("invert apple.png --format xml", "json"),
-        ("invert apple.png --model sdxl-trubo", "did you mean sdxl-turbo"),
-        ("invert apple.png --model .", "model_index.json"),
-        ("invert apple.png --model nobody/nothing", "nobody/nothing cannot be loaded"),
-        ("invert apple.png --device nosuch", "--device nosuch cannot be used"),
-        ("invert apple.png -o apple.png", "written as .safetensors"),
-        ("invert apple.png --guidance inf", "--guidance"),
-        ("invert apple.png --revision v2", "one revision only"),
-        ("edit apple.png --to a -o apple.png", "apple.png is the input"),
-        ("edit apple.png --to a -o new/../apple.png", "apple.png is the input"),
-        ("edit apple.png --to a -o b.gif", ".webp"),
-        ("edit apple.png --to a -o text.png/b.png", "is no folder"),
-        ("info missing.safetensors", "no such file"),
-        ("info .", "is not a file"),
-        ("info text.png", "no inversion of renoise"),
-        ("reconstruct text.safetensors", "no inversion of renoise"),
-    ],
-)
-def test_wrong_input_is_one_line_and_status_2(run: Run, argv: str, says: str):
-    Path("text.png").write_text("this is no picture, but it is long enough for a header")
-    Path("text.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
-    before = sorted(os.listdir())
-    _fails(run(*argv.split()), says)
-    assert sorted(os.listdir()) == before
-
-
-@pytest.mark.parametrize(
-    ("command", "option"),
-    [("invert", "--prompt"), ("invert", "--negative-prompt"), ("edit", "--to"), ("sweep", "--to"), ("demo", "--to")],
-)
-def test_a_text_that_is_no_utf_8(command: str, option: str):
-    argv = [sys.executable, "-m", "renoise.cli", command, "apple.png", option, b"a\xff"]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert option in done.stderr
-    assert "not valid UTF-8" in done.stderr
-
-
-def test_a_width_that_the_model_cannot_draw(run: Run, models: Path):
-    _fails(run("invert", "apple.png", "--model", models / "sd", "--width", "31", "--height", "32"), "multiple of 8")
-
-
-def test_settings_that_would_have_no_effect_are_refused(run: Run, tiny: list[str], inverted: str):
-    _fails(run("invert", "apple.png", *tiny, "--correction", "1"), "correction")
-    _fails(run("edit", inverted, "--to", "a", "--seed", "3", "--prompt", "b"), "leave out --prompt, --seed")
-
-
-def test_plain_inversion_is_one_option_on_any_preset(run: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch):
-    assert run("invert", "apple.png", *tiny, "--iterations", "0")[0] == 0
-    assert renoise.Inversion.load("apple.safetensors").evaluations == 3
-    assert (
-        run("invert", "apple.png", "--model", "orchard", "--iterations", "0", "--steps", "3", "-o", "o.safetensors")[0]
-        == 0
-    )
-    chosen = renoise.Inversion.load("o.safetensors").record.settings
-    assert (chosen["first_guess"], chosen["anderson"], chosen["correction"]) == ("latent", False, 0.0)
-
-
-def test_the_default_model_can_be_compared_with_edit_friendly_inversion(run: Run):
-    orchard = ("--model", "orchard", "--steps", "3", "--method", "edit-friendly")
-    assert run("edit", "apple.png", "--prompt", PROMPT, "--to", "a lemon", *orchard, "-o", "edit.png")[0] == 0
-    made = json.loads(Image.open("edit.png").info["renoise"])
-    assert made["sampler"] == "DDIM(eta=1.0)"
-    assert (made["guidance_scale"], made["mask"]) == (1.2, "none")  # what was decided, too, is in the picture
-
-
-def test_offloading_needs_an_accelerator(run: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
-    _fails(run("invert", "apple.png", *tiny, "--cpu-offload"), "--cpu-offload needs an accelerator")
-
-
-def test_the_files_of_an_edit_are_different_ones(run: Run, tiny: list[str]):
-    edit = ("edit", "apple.png", "--prompt", PROMPT, "--to", "a lemon", *tiny, "-o", "x.png")
-    _fails(run(*edit, "--strip", "x.png"), "must be different files")
-    Image.new("L", (32, 32)).save("x.png")
-    _fails(run(*edit, "--mask", "x.png"), "must be different files")
-
-
-def test_the_demo_does_not_write_over_its_input(run: Run, tiny: list[str]):
-    Path("edit-1.png").write_bytes(Path("apple.png").read_bytes())
-    _fails(run("demo", "edit-1.png", "-o", ".", *tiny), "edit-1.png is the input")
-
-
-def test_another_model_than_the_inversions_is_refused_naming_both(run: Run, models: Path, inverted: str):
-    _fails(
-        run("reconstruct", inverted, "--model", models / "sdxl_turbo"), str(models / "sd"), str(models / "sdxl_turbo")
-    )
-    _fails(run("edit", inverted, "--to", "a", "--model", "orchard"), str(models / "sd"), "orchard")
-    assert run("reconstruct", inverted, "--model", models / "sdxl_turbo" / ".." / "sd")[0] == 0
-
-
-def test_a_model_may_have_moved(run: Run, models: Path, inverted: str, tmp_path: Path):
-    shutil.copytree(models / "sd", tmp_path / "elsewhere" / "sd")
-    assert run("reconstruct", inverted, "--model", tmp_path / "elsewhere" / "sd")[0] == 0
-
-
-def test_an_inversion_finds_a_model_in_a_relative_folder_from_elsewhere(
-    run: Run, models: Path, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.chdir(models)
-    photo, output = tmp_path / "apple.png", tmp_path / "apple.safetensors"
-    assert run("invert", photo, "-o", output, "--model", "sd", *tiny[2:])[0] == 0
-    monkeypatch.chdir(tmp_path)
-    assert run("reconstruct", output)[0] == 0
-
-
-def test_out_of_memory_says_what_to_lower(run: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch):
-    for error in (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), MemoryError()):
-
-        def fail(*args: Any, error: BaseException = error, **kwargs: Any) -> None:
-            raise error
-
-        monkeypatch.setattr(renoise, "invert", fail)
-        _fails(run("invert", "apple.png", *tiny), "--width", "--dtype bf16", "--vae-tiling")
-
-
-def test_a_full_disk_names_the_file(run: Run, inverted: str, monkeypatch: pytest.MonkeyPatch):
-    def full(path: Path, data: bytes) -> None:
-        raise OSError(28, "No space left on device", str(path))
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    _fails(run("reconstruct", inverted), "apple-reconstruction.png: No space left on device")
-
-
-def test_an_interrupt_is_130_and_keeps_what_is_written(run: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch):
-    def edit(pipe: Any, inversion: Any, prompt: str, edit: Any = renoise.edit, **call: Any) -> Any:
-        if prompt == "stop":
-            raise KeyboardInterrupt
-        return edit(pipe, inversion, prompt, **call)
-
-    monkeypatch.setattr(renoise, "edit", edit)
-    status, out, err = run("edit", "apple.png", "--to", "a", "--to", "stop", *tiny)
-    assert (status, out, err) == (130, "apple-edit-1.png\n", "renoise: interrupted\n")
-    assert Path("apple-edit-1.png").exists()
-
-
-def test_a_fault_of_ours_is_one_line_and_a_traceback_on_demand(
-    run: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(renoise, "invert", lambda *args, **kwargs: {}["lost"])
-    status, _, err = run("invert", "apple.png", *tiny)
-    assert (status, err) == (1, "renoise: KeyError: 'lost' (unexpected; RENOISE_DEBUG=1 shows where)\n")
-    monkeypatch.setenv("RENOISE_DEBUG", "1")
-    with pytest.raises(KeyError):
-        run("invert", "apple.png", *tiny)
-
-
-@pytest.mark.parametrize(
-    ("name", "says"),
-    [
-        ("GatedRepoError", "hf auth login"),
-        ("RepositoryNotFoundError", "no such model on the Hugging Face Hub"),
-        ("ConnectError", "cannot be reached"),
-    ],
-)
-def test_trouble_with_the_hub_is_explained(name: str, says: str):
-    try:
-        try:
-            raise type(name, (Exception,), {})("much\ntext")
-        except Exception as cause:
-            raise OSError("sdxl cannot be loaded from owner/sdxl: some text") from cause
-    except OSError as error:
-        status, text = console.explain(error)
-    assert status == 2
-    assert text.startswith("sdxl cannot be loaded from owner/sdxl: ")
-    assert says in text
-
-
 def test_help_is_quick_and_needs_no_torch():
     code = "import sys; from renoise.cli import main; main(['edit', '--help']); assert not {'torch', 'numpy'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -488,11 +237,11 @@ def test_an_edit_in_a_mask_keeps_the_rest_and_says_how_it_was_made(run: Run, tin
 
 
 def test_a_page_is_html(run: Run, tiny: list[str]):
-    _fails(run("edit", "apple.png", "--to", "a lemon", "--page", "page.png", *tiny), "page.png", ".html")
+    fails(run("edit", "apple.png", "--to", "a lemon", "--page", "page.png", *tiny), "page.png", ".html")
 
 
 def test_keep_outside_needs_the_photograph(run: Run, inverted: str):
-    _fails(run("edit", inverted, "--to", "a lemon", "--keep-outside"), "--keep-outside", "photograph")
+    fails(run("edit", inverted, "--to", "a lemon", "--keep-outside"), "--keep-outside", "photograph")
 
 
 def test_a_sweep_is_a_grid_over_two_settings(run: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch):
@@ -522,7 +271,7 @@ def test_an_interrupted_sweep_leaves_its_finished_rows(run: Run, tiny: list[str]
 
 @pytest.mark.parametrize("axis", ["guidance", "guidance=", "guidance=1,x", "colour=1", "strength=1"])
 def test_a_sweep_over_nonsense_is_refused(run: Run, axis: str):
-    _fails(run("sweep", "apple.png", "--to", "a lemon", "--rows", axis), axis.split("=")[0])
+    fails(run("sweep", "apple.png", "--to", "a lemon", "--rows", axis), axis.split("=")[0])
 
 
 @pytest.mark.parametrize(
@@ -538,4 +287,4 @@ def test_what_cannot_work_is_said_before_anything_is_loaded(
     run: Run, argv: str, says: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(renoise, "load", lambda *a, **k: pytest.fail("it was loaded"))
-    _fails(run(*argv.split()), says)
+    fails(run(*argv.split()), says)
