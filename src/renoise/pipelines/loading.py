@@ -1,5 +1,6 @@
 """Loading a pipeline by its name."""
 
+import difflib
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,20 @@ def load(
         raise OSError(f"{name} cannot be loaded from {where}: {str(error).splitlines()[0]}") from error
     if preset and preset.scheduler:
         scheduler, change = preset.scheduler
-        pipe.scheduler = getattr(diffusers, scheduler).from_config(pipe.scheduler.config, **change)
+        pipe.scheduler = scheduler_class(scheduler).from_config(pipe.scheduler.config, **change)
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)
+
+
+def scheduler_class(name: str) -> Any:
+    """Return the scheduler of diffusers with this name, such as "DDIMScheduler". Raises ValueError with the nearest names."""
+    import diffusers
+
+    names = [known for known in dir(diffusers) if known.endswith("Scheduler")]
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=4, cutoff=0.3) or names
+        raise ValueError(f"diffusers has no scheduler {name!r}: there are {', '.join(near)} …")
+    return getattr(diffusers, name)
 
 
 def _dtype(dtype: str | torch.dtype, device: str, config: Any) -> torch.dtype:
