@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from renoise.bench.classifier import KINDS, WEIGHTS, Head, held_out, load
 from renoise.bench.fruits import NAMES, kind_of, read_words
-from renoise.bench.tasks import same
+from renoise.bench.tasks import same_label
 
 from .common import Clock, arguments, begin, fit
 from .data import load_scenes
@@ -53,7 +53,7 @@ def train(args: argparse.Namespace) -> None:
     KINDS.write_text(json.dumps({"kinds": kinds, "backgrounds": NAMES}) + "\n", encoding="utf-8")
     for name in ("fruits_test_sequences", "fruits_test_objects"):
         images, names, _ = held_out(args.data, name, 400)
-        right = [same(a, b) for a, b in zip(load().name(images), names, strict=True)]
+        right = [same_label(a, b) for a, b in zip(load().classify(images), names, strict=True)]
         print(json.dumps({"set": name, "scenes": len(names), "named": float(np.mean(right))}))
 
 

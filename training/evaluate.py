@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from renoise.bench import classifier
 from renoise.bench.fruits import kind_of, main_caption, read_photos, read_scenes, read_words
-from renoise.bench.tasks import Naming, same
+from renoise.bench.tasks import Label, same_label
 
 from .common import device, psnr, to_tensor
 from .export import folder_size
@@ -108,12 +108,12 @@ def gflop(pipe: StableDiffusionPipeline) -> float:
     return counter.get_total_flops() / 1e9
 
 
-def named(judge: classifier.Classifier, images: np.ndarray, names: list[Naming]) -> dict[str, float]:
+def named(judge: classifier.Classifier, images: np.ndarray, names: list[Label]) -> dict[str, float]:
     """Shares of pictures whose kinds and background are all named right; in order; and each alone."""
-    said = judge.name(images)
-    pairs = list(zip(said, names, strict=True))
+    labels = judge.classify(images)
+    pairs = list(zip(labels, names, strict=True))
     return {
-        "both": float(np.mean([same(a, b) for a, b in pairs])),
+        "both": float(np.mean([same_label(a, b) for a, b in pairs])),
         "both_in_order": float(np.mean([a == b for a, b in pairs])),
         "kinds": float(np.mean([sorted(a[0]) == sorted(b[0]) for a, b in pairs])),
         "background": float(np.mean([a[1] == b[1] for a, b in pairs])),

@@ -1,7 +1,7 @@
-"""A small classifier that names the fruits and the background of a scene; trained on real photographs only.
+"""Classifies the fruits and the background of a scene.
 
-`training/classifier.py` trains it. It judges edits and generated pictures. Its encoder is that of orchard's autoencoder, which
-has learnt to see fruits from many more pictures.
+`training/classifier.py` trains the classifier on real photographs only; it judges edits and generated pictures. Its encoder is
+that of orchard's autoencoder, which was trained on many more pictures.
 """
 
 import json
@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from renoise.bench.fruits import NAMES, SIZE, Picker, compose, main_caption, read_photos
-from renoise.bench.tasks import Naming
+from renoise.bench.tasks import Label
 from renoise.pipelines.loading import load as pipeline
 
 KINDS, WEIGHTS = (Path(__file__).parent / f"classifier.{ending}" for ending in ("json", "safetensors"))
@@ -25,10 +25,10 @@ def _conv(inner: int, outer: int, stride: int = 1) -> nn.Sequential:
 
 
 class Head(nn.Module):
-    """Names what 32 x 32 latents and the picture's corners show: a left slot, a right slot and a background.
+    """Predicts a left fruit, a right fruit and a background from 32 x 32 latents and the corners of the picture.
 
-    Means of the left half, the right half and the whole feed two fruit slots. The right slot says "none" (its last
-    class) where there is one fruit, which the left slot then names. The background is flat and reaches the corners.
+    Means over the left half, the right half and the whole feed two fruit slots. For a single fruit the left slot predicts its
+    kind and the right slot its last class, "none". The background is flat and reaches the corners.
     """
 
     def __init__(self, channels: int, kinds: int, widths: tuple[int, int] = (64, 96)) -> None:
@@ -51,27 +51,27 @@ class Head(nn.Module):
 
 
 class Classifier(nn.Module):
-    """An encoder, frozen, and a head."""
+    """Joins a frozen encoder and a head."""
 
     def __init__(self, encoder: nn.Module, head: Head, kinds: list[str]) -> None:
         super().__init__()
         self.encoder, self.head, self.kinds = encoder, head, kinds
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Logits of the left slot, the right slot and the background; x in [-1, 1], (N, 3, 128, 128)."""
+        """Return the logits of the left slot, the right slot and the background of x (N, 3, 128, 128) in [-1, 1]."""
         edges = slice(0, 6), slice(-6, None)
         corners = torch.cat([x[:, :, v, h].mean((2, 3)) for v in edges for h in edges], 1)
         return self.head(self.encoder(x), corners)
 
     @torch.no_grad()
-    def name(self, images: np.ndarray | torch.Tensor) -> list[Naming]:
-        """Kinds from left to right and background of pictures, uint8 (N, 128, 128, 3) or floats (N, 3, H, W) in [0, 1]."""
+    def classify(self, images: np.ndarray | torch.Tensor) -> list[Label]:
+        """Label pictures, uint8 (N, 128, 128, 3) or floats (N, 3, H, W) in [0, 1]."""
         if isinstance(images, np.ndarray):
             images = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
-        out: list[Naming] = []
+        out: list[Label] = []
         for part in images.split(64):
             x = part.to(self.head.left.weight.device, torch.float32)
-            if x.shape[-2:] != (SIZE, SIZE):  # it knows fruits of this size
+            if x.shape[-2:] != (SIZE, SIZE):  # the size it was trained at
                 x = F.interpolate(x, (SIZE, SIZE), mode="bicubic", antialias=True).clamp(0, 1)
             x = x * 2 - 1
             left, right, ground = (v.argmax(1).tolist() for v in self(x))
@@ -82,7 +82,7 @@ class Classifier(nn.Module):
 
 
 def load() -> Classifier:
-    """The trained classifier; its encoder is that of orchard's autoencoder."""
+    """Load the trained classifier; its encoder is that of orchard's autoencoder."""
     kinds = json.loads(KINDS.read_text(encoding="utf-8"))["kinds"]
     encoder = pipeline("orchard", device="cpu", dtype="fp32").vae.encoder
     state = {name: x.float() if x.is_floating_point() else x for name, x in load_file(WEIGHTS).items()}
@@ -91,15 +91,15 @@ def load() -> Classifier:
     return Classifier(encoder, head, kinds).eval()
 
 
-def held_out(root: Path, name: str, count: int, seed: int = 7) -> tuple[np.ndarray, list[Naming], list[str]]:
-    """Scenes composed from held-out photographs as the data set composes them: pictures, true names, captions."""
+def held_out(root: Path, name: str, count: int, seed: int = 7) -> tuple[np.ndarray, list[Label], list[str]]:
+    """Compose scenes from held-out photographs as the data set does; return pictures, labels and captions."""
     photos, rng = read_photos(root, name), np.random.default_rng(seed)
     pick, kinds = Picker(photos), photos.kinds
-    images, names, captions = [], [], []
+    images, labels, captions = [], [], []
     for _ in range(count):
         i, j = pick(rng), pick(rng) if rng.random() < 0.4 else None
-        ground = str(rng.choice(NAMES))
-        images.append(compose(photos, i, j, ground, rng))
-        names.append(((kinds[i],) if j is None else (kinds[i], kinds[j]), ground))
-        captions.append(main_caption(photos.phrases[i][0], None if j is None else photos.phrases[j][0], ground))
-    return np.stack(images), names, captions
+        background = str(rng.choice(NAMES))
+        images.append(compose(photos, i, j, background, rng))
+        labels.append(((kinds[i],) if j is None else (kinds[i], kinds[j]), background))
+        captions.append(main_caption(photos.phrases[i][0], None if j is None else photos.phrases[j][0], background))
+    return np.stack(images), labels, captions

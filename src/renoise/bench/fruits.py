@@ -1,4 +1,4 @@
-"""Photographs of fruits, and scenes composed from them, of which every pixel is known.
+"""Reads photographs of fruits and composes scenes from them, of which every pixel is known.
 
 The data folder is only read and always passed in as an argument. A *scene* is one or two cut-out fruits pasted on a coloured
 background, so its caption is known exactly: which fruits, in which order, on which colour; and so is what an edit may change.
@@ -34,7 +34,7 @@ PREFIX, SUFFIX = "a photo of ", " on a white background"
 
 @dataclass
 class Photos:
-    """Photographs with their object masks; `phrases[i][0]` is the plain noun phrase ("a red apple"), `[1]` the bare kind."""
+    """Holds photographs with object masks; `phrases[i][0]` is the plain noun phrase ("a red apple"), `[1]` the bare kind."""
 
     images: np.ndarray  # uint8 (N, 128, 128, 3)
     masks: np.ndarray  # uint8 (N, 128, 128), 0 or 1
@@ -44,12 +44,12 @@ class Photos:
 
     @property
     def kinds(self) -> list[str]:
-        """The fruit's kind, the noun without article and colour: "apple", "sweet potato"."""
+        """Return the kind of each fruit, the noun without article and colour: "apple", "sweet potato"."""
         return [kind_of(p[1]) for p in self.phrases]
 
 
 def kind_of(phrase: str) -> str:
-    """The bare noun of a phrase without colour: "an apple" -> "apple"."""
+    """Return the bare noun of a phrase without colour: "an apple" -> "apple"."""
     return phrase.split(" ", 1)[1]
 
 
@@ -70,14 +70,14 @@ def read_photos(root: Path, name: str) -> Photos:
 
 
 def read_words(root: Path, name: str) -> tuple[list[list[str]], list[list[str]]]:
-    """Phrases and captions alone, without decoding a picture."""
+    """Read phrases and captions alone, without decoding a picture."""
     groups = json.loads((root / "captions.json").read_text())["groups"]
     captions = [groups[c] for c in np.load(root / "128" / f"{name}.npz")["cap"]]
     return [_phrases(c) for c in captions], captions
 
 
 def read_scenes(root: Path, name: str = "scenes_test") -> tuple[np.ndarray, list[str], np.ndarray]:
-    """Ready-made held-out scenes: images (N, 128, 128, 3), captions, edit masks (255 where an edit may change)."""
+    """Read ready-made held-out scenes: images (N, 128, 128, 3), captions, edit masks (255 where an edit may change)."""
     z = np.load(root / "128" / f"{name}.npz")
     data, off = z["data"], z["off"]
     spans = (data[off[i] : off[i + 1]].tobytes() for i in range(len(off) - 1))
@@ -86,7 +86,7 @@ def read_scenes(root: Path, name: str = "scenes_test") -> tuple[np.ndarray, list
 
 
 def _phrases(captions: list[str]) -> list[str]:
-    """Noun phrases of a caption group: colour and kind first, the kind alone second, then names of varieties."""
+    """Return the noun phrases of a caption group: colour and kind first, the kind alone second, then names of varieties."""
     plain = [c for c in captions if "photo" not in c and "background" not in c]
     named = [c[len(PREFIX) : -len(SUFFIX)] for c in captions if c.startswith(PREFIX) and c.endswith(SUFFIX)]
     first, second = plain[0], plain[-1]
@@ -94,14 +94,14 @@ def _phrases(captions: list[str]) -> list[str]:
 
 
 def described(caption: str) -> tuple[list[str], str]:
-    """What a caption of the main form shows, left to right and without articles ("red apple"), and its background."""
+    """Return the phrases of a caption of the main form, left to right without articles ("red apple"), and its background."""
     body, _, tail = caption.partition(" on a")
     words = body.removeprefix(PREFIX).replace(" and ", " ")
     return [p for p in (" " + words).replace(" an ", "|").replace(" a ", "|").split("|") if p], tail.split()[-2]
 
 
 def parse(caption: str, kinds: list[str]) -> tuple[tuple[str, ...], str]:
-    """The fruit kinds (left to right) and the background a caption of the main form asks for."""
+    """Return the fruit kinds, left to right, and the background of a caption of the main form."""
     phrases, background = described(caption)
     # An "orange" is both a kind and a colour: it names a fruit only where no other noun follows it in its phrase.
     found = [max((k for k in kinds if p == k or p.endswith(" " + k)), key=len) for p in phrases]
@@ -109,7 +109,7 @@ def parse(caption: str, kinds: list[str]) -> tuple[tuple[str, ...], str]:
 
 
 def main_caption(first: str, second: str | None, background: str) -> str:
-    """The data set's own form: "a photo of X and Y on a Z background"."""
+    """Write a caption in the data set's own form: "a photo of X and Y on a Z background"."""
     body = first if second is None else f"{first} and {second}"
     return f"a photo of {body} on {'an' if background[0] in 'aeiou' else 'a'} {background} background"
 
@@ -117,9 +117,9 @@ def main_caption(first: str, second: str | None, background: str) -> str:
 def paste(
     canvas: np.ndarray, image: np.ndarray, mask: np.ndarray, size: int, x: float, y: float, flip: bool
 ) -> np.ndarray:
-    """Paste one fruit on a float canvas in place; how far it covers each pixel, (S, S) in [0, 1].
+    """Paste one fruit on a float canvas in place; return how far it covers each pixel, (S, S) in [0, 1].
 
-    The rim pixels of the cut-out hold white: one is dropped.
+    The outermost pixel of the cut-out is white and is dropped.
     """
     full = canvas.shape[0]
     alpha = Image.fromarray(mask * 255).filter(ImageFilter.MinFilter(3))
@@ -134,13 +134,13 @@ def paste(
     a, rgb = a[ys - y0 : ye - y0, xs - x0 : xe - x0], rgb[ys - y0 : ye - y0, xs - x0 : xe - x0]
     canvas[ys:ye, xs:xe] *= 1 - a
     canvas[ys:ye, xs:xe] += rgb * a
-    covered = np.zeros((full, full), np.float32)
-    covered[ys:ye, xs:xe] = a[..., 0]
-    return covered
+    coverage = np.zeros((full, full), np.float32)
+    coverage[ys:ye, xs:xe] = a[..., 0]
+    return coverage
 
 
 def plain_background(name: str, rng: np.random.Generator) -> np.ndarray:
-    """A plain colour, a little off its nominal value, with a soft vertical gradient; white stays pure white."""
+    """Draw a plain colour, a little off its nominal value, with a soft vertical gradient; white stays pure white."""
     if name == "white":
         return np.full((SIZE, SIZE, 3), 255, np.float32)
     colour = np.array(BACKGROUNDS[name], np.float32) + rng.normal(0, 8, 3)
@@ -151,7 +151,7 @@ def plain_background(name: str, rng: np.random.Generator) -> np.ndarray:
 def compose(
     photos: Photos, i: int, j: int | None, background: str, rng: np.random.Generator, vary: float = 1.0
 ) -> np.ndarray:
-    """One scene, uint8 (128, 128, 3). `vary` > 1 widens the range of sizes and places beyond the held-out scenes'."""
+    """Compose one scene, uint8 (128, 128, 3). `vary` > 1 widens the range of sizes and places beyond the held-out scenes'."""
     canvas = plain_background(background, rng)
     if j is None:
         size = int(SIZE * rng.uniform(0.7, 1.15))

@@ -18,14 +18,14 @@ MAPPING = "mapping_file.json"
 
 
 def is_pie(folder: Path) -> bool:
-    """Whether a folder is one of PIE-Bench."""
+    """Return whether a folder is one of PIE-Bench."""
     return (folder / MAPPING).is_file()
 
 
 def tasks(folder: Path, count: int | None = None) -> tuple[list[Task], list[str]]:
-    """The first `count` tasks of each kind of edit, and a line for every entry that cannot be used.
+    """Read the first `count` tasks of each kind of edit; return them and a line for every entry that cannot be used.
 
-    ValueError if the folder's mapping cannot be read at all.
+    Raises ValueError if the folder's mapping cannot be read at all.
     """
     try:
         entries = json.loads((folder / MAPPING).read_text(encoding="utf-8"))
@@ -52,12 +52,12 @@ def _task(folder: Path, kind: str, entry: dict[str, Any]) -> Task:
     if not path.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"{entry['image_path']} lies outside the folder")
     picture = images.fit(images.open_image(path), SIZE, SIZE)
-    source, target = (_words(entry[key]) for key in ("original_prompt", "editing_prompt"))
-    return Task(kind, picture, source, target, 1 - decode(entry["mask"]))
+    source, target = (_plain_prompt(entry[key]) for key in ("original_prompt", "editing_prompt"))
+    return Task(kind, picture, source, target, 1 - decode_mask(entry["mask"]))
 
 
-def decode(runs: list[int]) -> np.ndarray:
-    """A mask (512, 512) of 0 and 1 from run lengths (start, length, …); what leaves the picture is cut off.
+def decode_mask(runs: list[int]) -> np.ndarray:
+    """Decode a mask (512, 512) of 0 and 1 from run lengths (start, length, …), cut off at the end of the picture.
 
     The border of one pixel is 1, as the authors set it.
     """
@@ -71,7 +71,7 @@ def decode(runs: list[int]) -> np.ndarray:
     return mask
 
 
-def _words(prompt: Any) -> str:
+def _plain_prompt(prompt: Any) -> str:
     if not isinstance(prompt, str):
         raise TypeError(f"a prompt must be text, got {prompt!r}")
     return prompt.replace("[", "").replace("]", "")

@@ -1,4 +1,4 @@
-"""What an edit is asked to do, and how well it did."""
+"""Defines an edit task and scores an edited picture against it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,79 +13,91 @@ from renoise.metrics import psnr, ssim
 
 # PSNR in dB against the right answer. Below, a second fruit or its shadow stands in the new background.
 NEAR = 20.0
-Naming = tuple[tuple[str, ...], str]  # kinds of fruit from left to right, and the background
-Namer = Callable[[Tensor], list[Naming]]  # of pictures (N, 3, H, W) in [0, 1]
+Label = tuple[tuple[str, ...], str]  # kinds of fruit from left to right, and the background
+Classify = Callable[[Tensor], list[Label]]  # of pictures (N, 3, H, W) in [0, 1]
+
+
+@dataclass(frozen=True)
+class ColourChange:
+    """Mean colours, RGB in [0, 1], of the fruits before and after the edit, and the pixels (H, W) that show them."""
+
+    before: np.ndarray
+    after: np.ndarray
+    inside: np.ndarray
 
 
 @dataclass(frozen=True)
 class Task:
     """One edit of a picture of H x W pixels.
 
-    stays     (H, W) in [0, 1]: the pixels that must not change
-    named     what a classifier should say of the result
-    tint      mean colours, RGB in [0, 1], of the fruits as they are and as they should be, and the pixels (H, W) that show it
-    answer    the right picture and the pixels (H, W) at which it is known
+    preserved        mask (H, W) in [0, 1] of the pixels that must not change
+    label            what a classifier should say of the result
+    colour_change    the colours of the fruits, where the edit changes them
+    answer           the right picture, and the mask (H, W) of the pixels at which it is known
     """
 
     edit: str
     picture: Image.Image
     source: str
     target: str
-    stays: np.ndarray
-    named: Naming | None = None
-    tint: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    preserved: np.ndarray
+    label: Label | None = None
+    colour_change: ColourChange | None = None
     answer: tuple[Image.Image, np.ndarray] | None = None
 
 
-def same(a: Naming, b: Naming) -> bool:
-    """All named alike: the fruits whatever their order, and the background."""
+def same_label(a: Label, b: Label) -> bool:
+    """Return whether two labels have the same background and the same fruits, in any order."""
     return sorted(a[0]) == sorted(b[0]) and a[1] == b[1]
 
 
 def as_tensor(picture: Image.Image) -> Tensor:
-    """A picture as (1, 3, H, W) in [0, 1]."""
+    """Convert a picture to (1, 3, H, W) in [0, 1]."""
     return torch.tensor(np.asarray(picture.convert("RGB"))).permute(2, 0, 1)[None] / 255
 
 
 def resized(picture: Tensor, like: Tensor) -> Tensor:
-    """A picture (3, h, w) at the size of another: what a model draws in its own size is judged at the photograph's."""
+    """Resize a picture (3, h, w) to the size of another: edits are scored at the size of the photograph."""
     picture = picture.float().cpu()
     if picture.shape == like.shape:
         return picture
     return interpolate(picture[None], like.shape[-2:], mode="bicubic", antialias=True).clamp(0, 1)[0]
 
 
-def scores(task: Task, edited: Tensor, naming: Naming | None) -> dict[str, float]:
-    """Figures of one edited picture (3, h, w) in [0, 1]; a classifier said `naming` of it.
+def scores(task: Task, edited: Tensor, label: Label | None) -> dict[str, float]:
+    """Score an edited picture (3, h, w) in [0, 1], which a classifier gave `label`.
 
-    success      1 where the result is named as asked, its colour is nearer to the one asked for than to the old one, and, where
-                 the right answer is known, it is near that
-    kept         PSNR of what must stay; kept_ssim its SSIM
-    structure    1 − SSIM of the luminance where the picture may change
+    success      1 if the label is the one asked for, the colour is nearer to the new than to the old one, and, where the right
+                 answer is known, the PSNR against it is at least `NEAR`
+    kept         PSNR of the pixels that must not change; kept_ssim their SSIM
+    structure    1 − SSIM of the luminance of the other pixels
     exact        PSNR against the right answer, where it is known
     """
     before = as_tensor(task.picture)
     after = resized(edited, before[0])[None]
-    stays = torch.from_numpy(task.stays)[None, None]
-    out = {"kept": _capped(psnr(after, before, stays)), "kept_ssim": ssim(after, before, stays).item()}
+    preserved = torch.from_numpy(task.preserved)[None, None]
+    out = {"kept": _capped(psnr(after, before, preserved)), "kept_ssim": ssim(after, before, preserved).item()}
     grey_after, grey_before = (x.mean(1, keepdim=True) for x in (after, before))
-    out["structure"] = 1 - ssim(grey_after, grey_before, 1 - stays).item()
+    out["structure"] = 1 - ssim(grey_after, grey_before, 1 - preserved).item()
     if task.answer:
         right, known = task.answer
         out["exact"] = _capped(psnr(after, as_tensor(right), torch.from_numpy(known)[None, None]))
-    if task.named and naming:
-        success = same(naming, task.named)
-        if task.tint:
-            *colours, inside = task.tint
-            mean = (after[0].numpy() * inside).sum((1, 2)) / inside.sum()
-            was, wanted = (float(np.square(mean - colour).sum()) for colour in colours)
-            success &= wanted < was
+    if task.label and label:
+        success = same_label(label, task.label)
+        if change := task.colour_change:
+            mean = (after[0].numpy() * change.inside).sum((1, 2)) / change.inside.sum()
+            success &= _distance(mean, change.after) < _distance(mean, change.before)
         if task.answer:
             success &= out["exact"] >= NEAR
         out["success"] = float(success)
-    return {name: value for name, value in out.items() if not np.isnan(value)}  # nan: nothing was to stay, or to change
+    return {name: value for name, value in out.items() if not np.isnan(value)}  # nan: the mask is empty
+
+
+def _distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the squared distance of two colours."""
+    return float(np.square(a - b).sum())
 
 
 def _capped(value: Tensor) -> float:
-    """A PSNR, at most 100 dB: an infinite one would be no figure."""
+    """Return a PSNR, at most 100 dB, so that identical pictures have a finite one."""
     return min(value.item(), 100.0)

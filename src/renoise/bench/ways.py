@@ -1,4 +1,4 @@
-"""The ways to edit that the benchmark compares: the library's own, and the baselines, each at several strengths of its knobs."""
+"""Lists the ways to edit that the benchmark compares: the library's own, and the baselines, each at several strengths."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -10,9 +10,9 @@ from renoise.settings import FEW_STEPS, ReNoise
 
 @dataclass(frozen=True)
 class Way:
-    """Arguments of `renoise.invert`, those of `renoise.edit` for each strength, and the sampler's eta if it needs another.
+    """Holds arguments of `renoise.invert`, those of `renoise.edit` by strength, and the sampler's eta if it needs another.
 
-    baseline: not this project's, but one to compare with
+    baseline: a method to compare with, not one of this project
     """
 
     name: str
@@ -31,7 +31,7 @@ def _guided(*scales: float, **more: Any) -> dict[str, dict[str, Any]]:
 
 
 def ways(preset: Preset, flow: bool = False) -> Iterator[Way]:
-    """The ways for a model (`flow`: one of flow matching), the default first."""
+    """Yield the ways for a model (`flow`: one of flow matching), the default first."""
     yield from _own(preset)
     few, stochastic = preset.steps <= FEW_STEPS, preset.settings.correction > 0
     for way in _few(stochastic) if few else _many(flow):
@@ -39,7 +39,7 @@ def ways(preset: Preset, flow: bool = False) -> Iterator[Way]:
 
 
 def _own(preset: Preset) -> Iterator[Way]:
-    """The library's own, and one baseline with its mask."""
+    """Yield the library's own ways, and one baseline with its mask."""
     stochastic = preset.settings.correction > 0
     usual = max(preset.edit_guidance_scale, 1.2)
     once = replace(preset.settings, iterations=0, weights_low=None, weights_high=None, tolerance=0.0, anderson=False)
@@ -61,7 +61,7 @@ def _own(preset: Preset) -> Iterator[Way]:
 
 
 def _few(stochastic: bool) -> Iterator[Way]:
-    """Baselines for few steps."""
+    """Yield the baselines for few steps."""
     for strength in (0.5, 0.75, 1.0):
         for name, method in (("SDEdit", "sdedit"), ("FlowEdit", "flowedit")):
             invert = {"method": method, "strength": strength}
@@ -75,7 +75,7 @@ def _few(stochastic: bool) -> Iterator[Way]:
 
 
 def _many(flow: bool) -> Iterator[Way]:
-    """Baselines for many steps."""
+    """Yield the baselines for many steps."""
     for strength in (0.5, 0.75):
         invert = {"method": "sdedit", "strength": strength, "num_inference_steps": 40}
         yield Way(f"SDEdit {strength:g}", _guided(1.5, 3.0, **EVERYWHERE), invert)
