@@ -36,9 +36,9 @@ format: $(DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Prints the figures of README.md, from a folder of photographs.
+# Measures how photographs come back, from their folder; the other benchmarks are in benchmarks/README.md.
 bench: $(RUN)
-	$(BIN)/python -m benchmarks.reconstruction --data "$(DATA)" --output benchmarks/reconstruction
+	$(BIN)/renoise bench reconstruction "$(DATA)" --output benchmarks
 
 # Trains the embedded model again from a folder of pictures (training/README.md).
 orchard: $(RUN)

@@ -1,1 +1,1 @@
-"""Benchmarks of edits: composed scenes whose right answers are known, and PIE-Bench; nothing imports it but the command line."""
+"""Holds the benchmarks that `renoise bench` runs; no other part of the package imports them."""

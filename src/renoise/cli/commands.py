@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
-from cyclopts.validators import Number
 
 from renoise.cli import console, tasks
 from renoise.cli import sweep as grid
+from renoise.cli.bench import app as bench
 from renoise.cli.options import (
     DEFAULT_MODEL,
     INVERSION,
@@ -184,29 +184,7 @@ def sweep(
         report.wrote(path)
 
 
-bench = App(name="bench", help="Benchmarks.")
 app.command(bench)
-
-
-@bench.command(name="edit")
-def bench_edit(
-    data: Path,
-    /,
-    *,
-    tasks_of_each: Annotated[int, Parameter(name="--tasks", help="of each kind of edit", validator=Number(gte=1))] = 24,
-    only: Annotated[list[str] | None, Parameter(help="only ways to edit whose names contain this", negative="")] = None,
-    batch: Annotated[int, Parameter(help="pictures at a time", validator=Number(gte=1))] = 8,
-    output: Annotated[Path, Parameter(name=["--output", "-o"], help="a folder")] = Path("renoise-bench"),
-    format: OutputFormat = "human",
-    model: ModelOptions = MODEL,
-) -> None:
-    """Measure every way to edit on photographs with known answers: the fruits' data folder, or one of PIE-Bench."""
-    from renoise.cli.benching import edits
-
-    with console.reporting(format) as report:
-        model = dataclasses.replace(model, model=model.model or DEFAULT_MODEL)
-        for path in edits(data, tasks_of_each, only, batch, output, model, report):
-            report.wrote(path)
 
 
 @app.command

@@ -272,10 +272,10 @@ def _whole(model: str) -> str:
 
 
 def check_output(path: Path, source: Path, suffix: str) -> None:
-    """ValueError unless an output of this kind (.safetensors, .html, else a picture) can be written there."""
+    """ValueError unless an output of this kind (.safetensors, .html, .json, else a picture) can be written there."""
     from renoise import images
 
-    kinds = {".safetensors": "an inversion", ".html": "a page"}
+    kinds = {".safetensors": "an inversion", ".html": "a page", ".json": "a report"}
     if suffix in kinds and path.suffix != suffix:
         raise ValueError(f"{path}: {kinds[suffix]} is written as {suffix}")
     if suffix not in kinds:

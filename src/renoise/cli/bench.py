@@ -1,0 +1,262 @@
+"""`renoise bench`: each subcommand reads its data, runs a benchmark of `renoise.bench` and writes the report."""
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+
+from renoise.cli import console, tasks
+from renoise.cli.options import DEFAULT_MODEL, MODEL, ModelOptions, OutputFormat
+
+if TYPE_CHECKING:
+    from renoise.bench.tasks import Classify, Task
+    from renoise.pipelines.presets import Preset
+
+app = App(name="bench", help="Measure reconstructions and edits of photographs whose right answers are known.")
+
+_POSITIVE = Number(gte=1)
+Photos = Annotated[int, Parameter(help="photographs", validator=_POSITIVE)]
+TasksOfEach = Annotated[int, Parameter(name="--tasks", help="tasks of each kind of edit", validator=_POSITIVE)]
+Batch = Annotated[int, Parameter(help="pictures at a time", validator=_POSITIVE)]
+Only = Annotated[
+    list[str] | None, Parameter(help="only rows whose names contain this; repeat it for more", negative="")
+]
+OnlyWays = Annotated[
+    list[str] | None, Parameter(help="only ways to edit whose names contain this; repeat it for more", negative="")
+]
+Folder = Annotated[Path, Parameter(name=["--output", "-o"], help="folder of the report")]
+FOLDER = Path("renoise-bench")
+_ORCHARD = ModelOptions(model=DEFAULT_MODEL)
+
+
+@app.command
+def reconstruction(
+    data: Path,
+    /,
+    *,
+    photos: Photos = 64,
+    only: Only = None,
+    batch: Batch = 8,
+    output: Folder = FOLDER,
+    format: OutputFormat = "human",
+) -> None:
+    """Measure how closely photographs come back with orchard, and in how many network calls."""
+    from renoise.bench import photographs
+    from renoise.bench import reconstruction as benchmark
+    from renoise.bench.report import select
+
+    with console.reporting(format) as report:
+        path = _output(output, "reconstruction", data)
+        rows = select(benchmark.ROWS, only)
+        chosen = photographs.load(data, photos, "scene")
+        pipe = tasks.load(_ORCHARD, report)
+        figures = benchmark.run(pipe, chosen, rows, batch=batch, progress=console.note)
+        _write(report, figures, benchmark.table(figures), path)
+
+
+@app.command
+def few_steps(
+    data: Path,
+    /,
+    *,
+    sampler: Annotated[str | None, Parameter(help="scheduler of diffusers, instead of the model's own")] = None,
+    steps: Annotated[int, Parameter(help="sampler steps", validator=_POSITIVE)] = 4,
+    search: Annotated[bool, Parameter(help="vary the model's settings, on other photographs", negative="")] = False,
+    photos: Annotated[
+        int | None, Parameter(help="photographs (default: 48; with --search 32)", validator=_POSITIVE)
+    ] = None,
+    only: Only = None,
+    batch: Batch = 8,
+    output: Folder = FOLDER,
+    format: OutputFormat = "human",
+    model: ModelOptions = MODEL,
+) -> None:
+    """Measure what each part of the method adds on a few-step model, such as orchard-turbo."""
+    from renoise.bench import few_steps as benchmark
+    from renoise.bench import photographs
+    from renoise.bench.report import select
+    from renoise.pipelines.finding import find
+    from renoise.pipelines.loading import scheduler_class
+    from renoise.settings import ReNoise
+
+    with console.reporting(format) as report:
+        model = _with_default(model)
+        scheduler = scheduler_class(sampler) if sampler else None
+        parts = ("few-steps", Path(model.model or "").name, (sampler or "").removesuffix("Scheduler").lower())
+        path = _output(output, "-".join(filter(None, (*parts, "search" if search else ""))), data)
+        load, count = (photographs.load_others, 32) if search else (photographs.load, 48)
+        chosen = load(data, photos or count)
+        pipe = tasks.load(model, report)
+        photographs.check_size(pipe)
+        if scheduler:
+            pipe.scheduler = scheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing")
+        preset = find(pipe)
+        own = preset.settings if preset and not sampler else ReNoise.for_pipeline(pipe, steps)
+        settings = benchmark.search(own) if search else benchmark.rows(own)
+        settings = {name: settings[name] for name in select(settings, only)}
+        figures = benchmark.run(pipe, chosen, settings, steps=steps, batch=batch, progress=console.note)
+        _write(report, figures, benchmark.table(figures), path)
+
+
+@app.command
+def tolerance(
+    data: Path,
+    /,
+    *,
+    photos: Photos = 16,
+    tolerances: Annotated[
+        list[float] | None, Parameter(name="--tolerance", help="residual to stop at; repeat it for more", negative="")
+    ] = None,
+    batch: Batch = 8,
+    output: Folder = FOLDER,
+    format: OutputFormat = "human",
+) -> None:
+    """Compare tolerances of the iteration with orchard: error against network calls."""
+    from renoise.bench import photographs
+    from renoise.bench import tolerance as benchmark
+
+    with console.reporting(format) as report:
+        path = _output(output, "tolerance", data)
+        rows = benchmark.rows(tolerances or benchmark.TOLERANCES)
+        chosen = photographs.load_others(data, photos)
+        pipe = tasks.load(_ORCHARD, report)
+        figures = benchmark.run(pipe, chosen, rows, batch=batch, progress=console.note)
+        _write(report, figures, benchmark.table(figures), path)
+
+
+@app.command
+def redrawing(
+    data: Path,
+    /,
+    *,
+    tasks_of_each: TasksOfEach = 4,
+    iterations: Annotated[
+        list[int] | None, Parameter(help="K; repeat it for more", validator=Number(gte=0), negative="")
+    ] = None,
+    guidance: Annotated[float, Parameter(help="guidance scale", validator=Number(gte=0))] = 1.5,
+    batch: Batch = 16,
+    output: Folder = FOLDER,
+    format: OutputFormat = "human",
+) -> None:
+    """Measure whether renoising helps while an edit is drawn with orchard."""
+    from renoise.bench import redrawing as benchmark
+
+    with console.reporting(format) as report:
+        path = _output(output, "redrawing", data)
+        _check_scenes(data)
+        pipe = tasks.load(dataclasses.replace(_ORCHARD, device="cpu"), report)
+        chosen, classify = _scenes(data, tasks_of_each)
+        figures = benchmark.run(
+            pipe, chosen, classify, iterations or benchmark.ITERATIONS,
+            guidance=guidance, batch=batch, progress=console.note,
+        )  # fmt: skip
+        _write(report, figures, benchmark.table(figures), path)
+
+
+@app.command
+def edit(
+    data: Path,
+    /,
+    *,
+    tasks_of_each: TasksOfEach = 24,
+    only: OnlyWays = None,
+    batch: Batch = 8,
+    output: Folder = FOLDER,
+    format: OutputFormat = "human",
+    model: ModelOptions = MODEL,
+) -> None:
+    """Compare ways to edit on photographs with known answers: the fruits' data folder, or one of PIE-Bench."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ValueError("renoise bench edit draws a chart with matplotlib: pip install 'renoise[bench]'")
+    from renoise.bench import edits as benchmark
+    from renoise.bench import pie
+    from renoise.bench.report import select
+    from renoise.bench.ways import ways
+    from renoise.pipelines import calling
+    from renoise.pipelines.finding import find
+
+    with console.reporting(format) as report:
+        tasks.check_output(output / "page.html", data, ".html")
+        chosen, classify = [], None
+        if pie.is_pie(data):
+            chosen = _pie_tasks(data, tasks_of_each, report)
+        else:
+            _check_scenes(data, f"nor PIE-Bench ({pie.MAPPING})")
+        pipe = tasks.load(_with_default(model), report)
+        preset = find(pipe) or _stand_in(pipe, calling.identity(pipe))
+        known = {way.name: way for way in ways(preset, flow="Flow" in type(pipe.scheduler).__name__)}
+        wanted = [known[name] for name in select(known, only)]
+        if not chosen:
+            chosen, classify = _scenes(data, tasks_of_each)
+        about = {"model": preset.name, "data": data.resolve().name}
+        figures = benchmark.run(
+            pipe, chosen, wanted, classify=classify, batch=batch, progress=console.note, about=about, folder=output
+        )
+        report.data["rows"] = figures["rows"]
+        report.lines.append(benchmark.table(figures))
+        for name in benchmark.FILES:
+            report.wrote(output / name)
+
+
+def _output(folder: Path, name: str, data: Path) -> Path:
+    """Return the path of a report without its ending. Raises ValueError if it cannot be written."""
+    tasks.check_output(folder / f"{name}.json", data, ".json")
+    return folder / name
+
+
+def _write(report: console.Report, figures: dict[str, Any], table: str, path: Path) -> None:
+    from renoise.bench.report import write_report
+
+    for file in write_report(figures, table, path):
+        report.wrote(file)
+    report.data["rows"] = figures["rows"]
+    report.lines.append(table)
+
+
+def _with_default(model: ModelOptions) -> ModelOptions:
+    """Name the default model, so that nobody is warned that it knows fruits only."""
+    return dataclasses.replace(model, model=model.model or DEFAULT_MODEL)
+
+
+def _check_scenes(data: Path, otherwise: str = "") -> None:
+    """Raise ValueError unless a folder holds the photographs that scenes are composed from."""
+    from renoise.bench import scenes
+
+    if not scenes.has_photos(data):
+        where = f"the fruits' data folder (128/{scenes.PHOTOS}.npz)"
+        raise ValueError(f"{data} is neither {where} {otherwise}" if otherwise else f"{data} is not {where}")
+
+
+def _scenes(data: Path, count: int) -> "tuple[list[Task], Classify]":
+    """Compose tasks; return them and the classifier that judges their edits."""
+    from renoise.bench import classifier, scenes
+
+    classify = classifier.load().classify
+    return scenes.tasks(data, count, classify), classify
+
+
+def _pie_tasks(data: Path, count: int, report: console.Report) -> "list[Task]":
+    """Read the tasks of PIE-Bench and warn of the entries that cannot be used. Raises ValueError if none can."""
+    from renoise.bench import pie
+
+    found, problems = pie.tasks(data, count)
+    for problem in problems:
+        report.warn(f"skipped {problem}")
+    if not found:
+        raise ValueError(f"{data}: no entry of {pie.MAPPING} can be used")
+    return found
+
+
+def _stand_in(pipe: Any, name: str) -> "Preset":
+    """Return a preset for a model that has none."""
+    from renoise.pipelines import calling
+    from renoise.pipelines.presets import Preset
+    from renoise.settings import ReNoise
+
+    return Preset(
+        name=name, repository=name, size=0, steps=calling.step_count(pipe, None, None),
+        settings=ReNoise.for_pipeline(pipe), edit_guidance_scale=1.5, source="", license="", about="",
+    )  # fmt: skip
