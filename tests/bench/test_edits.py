@@ -1,0 +1,100 @@
+"""`renoise bench edit`: whole small runs, and what they write."""
+
+import csv
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+import renoise
+from renoise.bench.ways import ways
+from renoise.cli import main
+from renoise.pipelines import perception
+from tests.bench.conftest import EXAMPLE, Run, picture, pie_folder
+from tests.tiny import TINY
+
+
+@pytest.mark.parametrize("name", ["orchard", "sdxl-turbo"])
+def test_every_way_is_one_that_the_library_accepts(name):
+    preset = renoise.PRESETS[name]
+    names = [way.name for way in ways(preset)]
+    assert names[0] == "default"
+    assert len(names) == len(set(names))
+    assert {"SDEdit 0.5", "the paper's settings"} <= set(names)
+
+
+def test_pie_bench_runs_and_says_what_is_not_measured(here: Path, bench: Run):
+    folder = pie_folder(here, image_path="missing.png")
+    out = bench("edit", folder, "--only", "default")
+    assert out["rows"][0]["scores"]["change background"]["kept"] > 5
+    assert any("missing.png" in warning for warning in out["warnings"])
+    report = (here / "renoise-bench" / "report.md").read_text()
+    assert "Not measured: LPIPS" in report
+    assert "hf download openai/clip" in report
+    assert "<table>" in (here / "renoise-bench" / "page.html").read_text()
+    with (here / "renoise-bench" / "edits.csv").open() as file:
+        (edit,) = csv.DictReader(file)
+    assert float(edit["kept"]) == pytest.approx(out["rows"][0]["scores"]["all"]["kept"], abs=1e-3)
+
+
+def test_a_model_that_has_no_preset_is_measured_too(here: Path, bench: Run):
+    TINY["sd"]().pipe.save_pretrained(here / "model")
+    folder = pie_folder(here)
+    rows = bench("edit", folder, "--model", "model", "--only", "keep 1")["rows"]
+    assert [row["way"] for row in rows] == ["plain inversion, keep 1", "plain inversion, keep 1, mask found"]
+
+
+def test_perceptual_metrics_are_measured_where_their_weights_are(
+    here: Path, bench: Run, monkeypatch: pytest.MonkeyPatch
+):
+    torch.manual_seed(0)
+    size = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
+    picture_size = dict(image_size=32, patch_size=8)
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(EXAMPLE.parent / "tokenizer")
+    text = dict(**size, vocab_size=len(tokenizer), max_position_embeddings=16, eos_token_id=tokenizer.eos_token_id)
+    tokenizer.save_pretrained("clip")
+    both = transformers.CLIPConfig(text_config=text, vision_config={**size, **picture_size}, projection_dim=8)
+    model = transformers.CLIPModel(both).eval()
+    model.save_pretrained("clip")
+    transformers.ViTModel(transformers.ViTConfig(**size, **picture_size)).save_pretrained("dino")
+    monkeypatch.setattr(perception, "CLIP", "clip")
+    monkeypatch.setattr(perception, "DINO", "dino")
+
+    (clip, dino), missing = perception.load("cpu")
+    assert missing == {}
+    before = picture()[0]
+    after, preserved = before.flip(-1), torch.zeros(1, *before.shape[1:])
+    measured = clip(before, after, preserved, "a lemon")
+    assert measured["clip"] == pytest.approx(
+        measured["clip_edited"]
+    )  # nothing is preserved: the whole picture is judged
+    assert measured["clip"] != pytest.approx(clip(before, after, preserved, "an apple")["clip"], abs=1e-3)
+    with torch.no_grad():  # the model's own score, in which the cosine is scaled
+        ids = tokenizer(["a lemon"], return_tensors="pt").input_ids
+        own = model(ids, perception._preprocess(after[None], 32, perception.CLIP_COLOURS)).logits_per_text.item()
+    assert measured["clip"] == pytest.approx(100 * own / model.logit_scale.exp().item(), abs=1e-3)
+    assert dino(before, before, preserved, "")["structure_distance"] < 1e-10
+    assert dino(before, after, preserved, "")["structure_distance"] > 1e-6
+
+    folder = pie_folder(here)
+    row, _ = bench("edit", folder, "--only", "SDEdit 0.5")["rows"]
+    assert {"clip", "clip_edited", "structure_distance"} <= set(row["scores"]["all"])
+    assert "Not measured: CLIP" not in (here / "renoise-bench" / "report.md").read_text()
+
+
+def test_the_default_edit_succeeds_more_often_than_not_and_keeps_the_rest(data: Path, bench: Run):
+    every = bench("edit", data, "--tasks", "3", "--only", "default")["rows"][0]["scores"]["all"]
+    assert "<svg" in Path("renoise-bench/page.html").read_text()
+    assert every["success"] > 0.5
+    assert every["kept"] > 30
+
+
+def test_without_matplotlib_the_extra_is_named_before_any_work(here, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["bench", "edit", str(pie_folder(here))]) == 2
+    assert capsys.readouterr().err == (
+        "renoise: renoise bench edit draws a chart with matplotlib: pip install 'renoise[bench]'\n"
+    )
+    assert not Path("renoise-bench").exists()
