@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 app = App(name="bench", help="Measure reconstructions and edits of photographs whose right answers are known.")
 
 _POSITIVE = Number(gte=1)
+Data = Annotated[Path, Parameter(help="folder of the photographs")]
 Photos = Annotated[int, Parameter(help="photographs", validator=_POSITIVE)]
 TasksOfEach = Annotated[int, Parameter(name="--tasks", help="tasks of each kind of edit", validator=_POSITIVE)]
 Batch = Annotated[int, Parameter(help="pictures at a time", validator=_POSITIVE)]
@@ -34,7 +35,7 @@ _ORCHARD = ModelOptions(model=DEFAULT_MODEL)
 
 @app.command
 def reconstruction(
-    data: Path,
+    data: Data,
     /,
     *,
     photos: Photos = 64,
@@ -59,7 +60,7 @@ def reconstruction(
 
 @app.command
 def few_steps(
-    data: Path,
+    data: Data,
     /,
     *,
     sampler: Annotated[str | None, Parameter(help="scheduler of diffusers, instead of the model's own")] = None,
@@ -103,12 +104,15 @@ def few_steps(
 
 @app.command
 def tolerance(
-    data: Path,
+    data: Data,
     /,
     *,
     photos: Photos = 16,
     tolerances: Annotated[
-        list[float] | None, Parameter(name="--tolerance", help="residual to stop at; repeat it for more", negative="")
+        list[float] | None,
+        Parameter(
+            name="--tolerance", help="residual to stop at (default: 0.02 … 0.0025); repeat it for more", negative=""
+        ),
     ] = None,
     batch: Batch = 8,
     output: Folder = FOLDER,
@@ -129,12 +133,15 @@ def tolerance(
 
 @app.command
 def redrawing(
-    data: Path,
+    data: Data,
     /,
     *,
     tasks_of_each: TasksOfEach = 4,
     iterations: Annotated[
-        list[int] | None, Parameter(help="K; repeat it for more", validator=Number(gte=0), negative="")
+        list[int] | None,
+        Parameter(
+            help="K of a renoised step (default: 0, 1, 4, 9); repeat it for more", validator=Number(gte=0), negative=""
+        ),
     ] = None,
     guidance: Annotated[float, Parameter(help="guidance scale", validator=Number(gte=0))] = 1.5,
     batch: Batch = 16,
@@ -158,7 +165,7 @@ def redrawing(
 
 @app.command
 def edit(
-    data: Path,
+    data: Data,
     /,
     *,
     tasks_of_each: TasksOfEach = 24,
