@@ -272,14 +272,15 @@ def _whole(model: str) -> str:
 
 
 def check_output(path: Path, source: Path, suffix: str) -> None:
-    """ValueError unless an output of this kind (.safetensors, .html, .json, else a picture) can be written there."""
-    from renoise import images
+    """Raise ValueError unless an output of this kind (.safetensors, .html, .json, else a picture) can be written there."""
+    from renoise import files, images
 
     kinds = {".safetensors": "an inversion", ".html": "a page", ".json": "a report"}
     if suffix in kinds and path.suffix != suffix:
         raise ValueError(f"{path}: {kinds[suffix]} is written as {suffix}")
     if suffix not in kinds:
         images.writable(path)
+    files.check_name(path)
     if path.is_dir():
         raise ValueError(f"{path} is a folder")
     real = path.resolve()  # a folder of the path that is only made later may lead back to the input
