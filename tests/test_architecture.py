@@ -28,6 +28,8 @@ LAYERS: dict[str, frozenset[str]] = {
     "baselines": TORCH,
     "metrics": TORCH,
     "inversion": TORCH | {"safetensors", "numpy"},
+    "colour": frozenset({"PIL", "numpy"}),
+    "picture_files": frozenset({"PIL", "pillow_heif"}),
     "images": frozenset({"PIL", "numpy", "torch"}),
     "pipelines.presets": STANDARD,
     "pipelines.finding": STANDARD,
@@ -89,7 +91,10 @@ def test_diffusers_is_imported_in_pipelines_only(path: Path) -> None:
 
 @EACH
 def test_the_lower_layers_do_not_know_the_upper_ones(path: Path) -> None:
-    name, lower = _name(path), set(LAYERS) - {"images", "metrics", "pipelines.presets", "pipelines.finding"}
+    name, lower = (
+        _name(path),
+        set(LAYERS) - {"picture_files", "images", "metrics", "pipelines.presets", "pipelines.finding"},
+    )
     if name in lower:
         assert _own(path) <= lower
     elif name.startswith("pipelines"):

@@ -1,55 +1,33 @@
-"""File ↔ PIL picture ↔ tensor. A photograph is cropped, never squashed; a written picture carries how it was made.
+"""Pictures of any kind → tensors, and back. A photograph is cropped, never squashed.
 
-What is unusual about a file but readable (animated, transparent, tiny) is said with `warnings.warn`; what is not
-readable is a ValueError of one line that names the file.
+A picture is a file, a PIL image, a NumPy array or a tensor. All but tensors, which have their size already, are scaled and
+cropped to the size that is wanted.
 """
 
-import io
-import json
 import os
 import warnings
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
-from PIL.PngImagePlugin import PngInfo
+from PIL import Image, ImageOps
 
-from renoise.files import write
+from renoise.picture_files import SUFFIXES, open_image, open_mask, save, writable
 
 if TYPE_CHECKING:
+    from numpy import ndarray
     from torch import Tensor
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-_USER_COMMENT, _IMAGE_DESCRIPTION, _EXIF_IFD = 0x9286, 0x010E, 0x8769
-_JPEG_EXIF_LIMIT = 65_000  # a JPEG segment has a 16-bit length
+__all__ = ["SUFFIXES", "batch", "fit", "masks", "open_image", "save", "to_images", "to_tensor", "writable"]
+
 _ENLARGED_VISIBLY = 2.0
 
 
-def open_image(path: str | os.PathLike[str]) -> Image.Image:
-    """The picture in a file as upright sRGB: EXIF-rotated, the first frame, 8 bits, transparency on white."""
-    path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder, not a picture")
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file")
-    if not path.is_file():
-        raise ValueError(f"{path} is no regular file: save the picture to one first")
-    try:
-        with _open(path) as image:
-            _say_if_animated(path, image)
-            image.load()
-            return _srgb(path, _upright(path, image))
-    except (MemoryError, PermissionError):
-        raise
-    except Exception as error:  # the decoders of some fifty formats raise anything when a file is damaged
-        raise ValueError(f"{path} cannot be read as a picture: {error}") from error
-
-
 def fit(image: Image.Image, width: int, height: int) -> Image.Image:
-    """The picture scaled to cover width x height, its centre kept: cropped, never squashed."""
+    """Scale the picture to cover width x height, its centre kept: cropped, never squashed."""
     if image.size == (width, height):
         return image
+    if 0 in image.size:
+        raise ValueError(f"the picture has no pixels, its size is {image.width}x{image.height}")
     scale = max(width / image.width, height / image.height)
     if scale >= _ENLARGED_VISIBLY:
         size = f"{image.width}x{image.height} px"
@@ -59,7 +37,7 @@ def fit(image: Image.Image, width: int, height: int) -> Image.Image:
 
 
 def to_tensor(images: "Image.Image | Tensor | Sequence[Image.Image | Tensor]") -> "Tensor":
-    """Pictures as one float32 tensor in [0, 1] with shape (B, 3, H, W). ValueError when their sizes differ."""
+    """Put pictures in one float32 tensor in [0, 1] with shape (B, 3, H, W). ValueError when their sizes differ."""
     import numpy as np
     import torch
 
@@ -70,7 +48,7 @@ def to_tensor(images: "Image.Image | Tensor | Sequence[Image.Image | Tensor]") -
         if isinstance(image, torch.Tensor):
             parts.append(image.float() if image.ndim == 4 else image.float()[None])
         else:
-            array = np.array(image.convert("RGB"), dtype=np.float32) / 255
+            array = np.array(open_image(image), dtype=np.float32) / 255
             parts.append(torch.from_numpy(array).permute(2, 0, 1)[None])
     if not parts:
         raise ValueError("no picture given")
@@ -81,212 +59,117 @@ def to_tensor(images: "Image.Image | Tensor | Sequence[Image.Image | Tensor]") -
 
 
 def batch(images: Any, height: int, width: int) -> "Tensor":
-    """Pictures of any kind as one tensor (B, 3, height, width) in [0, 1]: one or a list of files, PIL pictures and tensors.
+    """Put pictures in one tensor (B, 3, height, width) in [0, 1]: one or a list of files, PIL images, arrays and tensors.
 
-    Files and PIL pictures are scaled and cropped to the size. ValueError for a tensor of another size or range, or no picture.
-    """
-    import torch
-
-    several = list(images) if isinstance(images, (list, tuple)) or getattr(images, "ndim", 3) == 4 else [images]
-    opened = [open_image(one) if isinstance(one, (str, os.PathLike)) else one for one in several]
-    for one in opened:
-        if not isinstance(one, (torch.Tensor, Image.Image)):
-            raise TypeError(
-                f"a picture is a path, a PIL image or a tensor, not {type(one).__name__} (Image.fromarray?)"
-            )
-    for one in opened:
-        if isinstance(one, torch.Tensor) and one.shape != (3, height, width):
-            size = f"(3, {height}, {width})"
-            raise ValueError(f"an image tensor must be {size}, got {tuple(one.shape)}: pass height= and width=")
-        if isinstance(one, torch.Tensor) and not 0 <= one.min() <= one.max() <= 1:
-            raise ValueError(f"an image tensor must lie in [0, 1], got {one.min():.3g} … {one.max():.3g}")
-    return to_tensor([one if isinstance(one, torch.Tensor) else fit(one, width, height) for one in opened])
-
-
-def masks(mask: Any, height: int, width: int) -> "Tensor":
-    """Masks of any kind as one tensor (B, 1, height, width) in [0, 1]: one or a list of files, PIL pictures, arrays and tensors.
-
-    What is transparent is black. Tensors are (H, W), (1, H, W), (3, H, W) or a batch of these last, arrays (H, W) or (H, W, 3);
-    both boolean, floating-point in [0, 1] or 8-bit. ValueError for another size or range, TypeError for anything else.
+    Arrays are (H, W), (H, W, 1), (H, W, 3), (H, W, 4) or a batch of these last, tensors (3, height, width) or a batch;
+    both boolean, 8-bit or floating-point in [0, 1], arrays also of 16 bits. ValueError for another shape or range.
     """
     import numpy as np
     import torch
 
-    if isinstance(mask, torch.Tensor) and mask.ndim == 2:
-        mask = mask[None]
-    several = list(mask) if isinstance(mask, (list, tuple)) or getattr(mask, "ndim", 3) == 4 else [mask]
     found = []
-    for one in several:
+    for one in _several(images):
         if isinstance(one, np.ndarray):
-            one = torch.from_numpy(one if one.ndim == 3 else one[..., None]).movedim(-1, 0)
-        if isinstance(one, (str, os.PathLike)):
-            one = _drawn_mask(Path(one))
-        elif isinstance(one, Image.Image):
-            one = _on_black(one)
-        if isinstance(one, torch.Tensor):
+            one = _from_array(one, "a picture", height, width)
+        if isinstance(one, (str, os.PathLike, Image.Image)):
+            one = fit(open_image(one), width, height)
+        elif not isinstance(one, torch.Tensor):
+            raise TypeError(f"a picture is a path, a PIL image, an array or a tensor, not {type(one).__name__}")
+        elif one.shape != (3, height, width):
+            size = f"(3, {height}, {width})"
+            raise ValueError(f"an image tensor must be {size}, got {tuple(one.shape)}: pass height= and width=")
+        else:
+            one = one / 255 if one.dtype == torch.uint8 else one.float()
+            if not 0 <= one.min() <= one.max() <= 1:
+                raise ValueError(f"an image tensor must lie in [0, 1], got {one.min():.3g} … {one.max():.3g}")
+        found.append(one)
+    return to_tensor(found)
+
+
+def masks(mask: Any, height: int, width: int) -> "Tensor":
+    """Put masks in one tensor (B, 1, height, width) in [0, 1]: one or a list of files, PIL images, arrays and tensors.
+
+    What is transparent is black. Tensors are (H, W), (1, H, W), (3, H, W) or a batch of these last, arrays as those of
+    pictures. ValueError for another size or range, TypeError for anything else.
+    """
+    import numpy as np
+    import torch
+
+    found = list[torch.Tensor]()
+    for one in _several(mask[None] if isinstance(mask, torch.Tensor) and mask.ndim == 2 else mask):
+        if isinstance(one, np.ndarray):
+            values = _values(_shaped(one, "mask"), "mask")
+            alpha = values[..., 3:] if values.shape[-1] == 4 else 1
+            one = _from_array(values[..., :3].mean(-1, keepdims=True) * alpha, "mask", height, width)
+        if isinstance(one, (str, os.PathLike, Image.Image)):
+            found.append(to_tensor(fit(open_mask(one), width, height))[0, :1])
+        elif isinstance(one, torch.Tensor):
             one = (one / 255 if one.dtype == torch.uint8 else one.float()).mean(0, keepdim=True)
             if not 0 <= one.min() <= one.max() <= 1:
                 raise ValueError(f"mask: a tensor must lie in [0, 1], got {one.min():.3g} … {one.max():.3g}")
             if one.shape[1:] != (height, width):
                 raise ValueError(f"mask: a tensor must be of {height} x {width} pixels, got {tuple(one.shape[1:])}")
             found.append(one)
-        elif isinstance(one, Image.Image):
-            found.append(to_tensor([fit(one.convert("RGB"), width, height)])[0, :1])
         else:
             raise TypeError(f"a mask is a path, a PIL image, an array or a tensor, not {type(one).__name__}")
+    if not found:
+        raise ValueError("mask: no picture given")
     return torch.stack(found)
 
 
-def _drawn_mask(path: Path) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of transparency, which is black in a mask
-        open_image(path)  # says what is wrong with the file
-    with _open(path) as image:
-        return _on_black(_upright(path, image))
-
-
-def _on_black(image: Image.Image) -> Image.Image:
-    """A mask as greys; strokes on a transparent layer are its white."""
-    if image.mode.startswith(("I", "F")):
-        image = _eight_bits(image)
-    rgba = image.convert("RGBA")
-    return Image.composite(rgba.convert("L"), Image.new("L", rgba.size), rgba.getchannel("A"))
-
-
 def to_images(tensor: "Tensor") -> list[Image.Image]:
-    """The rows of a tensor in [0, 1] with shape (B, 3, H, W) as pictures."""
+    """Make pictures of the rows of a tensor in [0, 1] with shape (B, 3, H, W)."""
     if not bool(tensor.isfinite().all()):
         raise ValueError("the picture is not made of numbers: the model overflowed, load it in float32 (--dtype fp32)")
     array = (tensor.detach().float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(row) for row in array]
 
 
-def save(image: Image.Image, path: str | os.PathLike[str], record: Mapping[str, Any] | None = None) -> Path:
-    """Write a picture and how it was made: all of it or nothing, never half a file.
-
-    PNG: `renoise` (JSON) and `parameters` (the text other programs show). JPEG, WebP: the same two as EXIF
-    ImageDescription and UserComment.
-    """
-    path = writable(path)
-    return write(path, _encode(image, path.suffix.lower(), dict(record) if record else None))
+def _several(images: Any) -> list[Any]:
+    return list(images) if isinstance(images, (list, tuple)) or getattr(images, "ndim", 3) == 4 else [images]
 
 
-def writable(path: str | os.PathLike[str]) -> Path:
-    """The path, if a picture can be called so. ValueError for a suffix that is none of SUFFIXES."""
-    path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"{path}: pictures are written as {', '.join(SUFFIXES)}")
-    return path
+def _from_array(array: "ndarray", what: str, height: int, width: int) -> "Image.Image | Tensor":
+    """Make a PIL image, to be scaled, of an array; of one that has its size and more than 8 bits a tensor, to keep them."""
+    import numpy as np
+    import torch
+
+    array = _shaped(array, what)
+    if array.dtype == bool:
+        array = array.astype(np.uint8) * 255
+    elif array.dtype != np.uint8:
+        array = _values(array, what)
+        if array.shape[:2] == (height, width) and array.shape[2] != 4:
+            return torch.from_numpy(array).movedim(-1, 0).expand(3, -1, -1)
+        array = (array * 255).round().astype(np.uint8)
+    return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
 
 
-def parameters(record: Mapping[str, Any]) -> str:
-    """A record in the text form that AUTOMATIC1111's web UI began and most programs read."""
-    names = {"num_inference_steps": "Steps", "sampler": "Sampler", "guidance_scale": "CFG scale", "seed": "Seed"}
-    values = [f"{name}: {record[key]}" for key, name in names.items() if record.get(key) is not None]
-    if record.get("width") and record.get("height"):
-        values.append(f"Size: {record['width']}x{record['height']}")
-    if record.get("model"):
-        values.append(f"Model: {record['model']}")
-    lines = [str(record.get("prompt") or "")]
-    if record.get("negative_prompt"):
-        lines.append(f"Negative prompt: {record['negative_prompt']}")
-    return "\n".join([*lines, ", ".join(values)])
+def _shaped(array: "ndarray", what: str) -> "ndarray":
+    """Give an array as (H, W, channels). ValueError if it holds no picture."""
+    shape = array.shape
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or 0 in shape:
+        fix = ": put the channels last, array.transpose(1, 2, 0)" if array.ndim == 3 and shape[0] in (1, 3, 4) else ""
+        raise ValueError(f"{what}: an array must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), got {shape}{fix}")
+    if array.dtype.kind not in "buif":
+        raise ValueError(f"{what}: an array of {array.dtype} holds no picture, convert it with .astype('float32')")
+    return array
 
 
-def _open(path: Path) -> Image.Image:
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns from 90 megapixels on, which phones take, and refuses from 179 on, before it decodes.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(path)
-    except Image.DecompressionBombError as error:
-        limit = (Image.MAX_IMAGE_PIXELS or 0) * 2 // 1_000_000
-        raise ValueError(f"it has too many pixels (at most {limit} million are read): scale it down first") from error
-    except UnidentifiedImageError as error:
-        if path.suffix.lower() in (".heic", ".heif"):
-            raise ValueError("HEIC is not supported, convert it to JPEG or PNG") from error
-        raise ValueError("unknown or damaged format" if path.stat().st_size else "the file is empty") from error
-
-
-def _say_if_animated(path: Path, image: Image.Image) -> None:
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # the further pictures of a camera's MPO are previews and depth maps
-        warnings.warn(f"{path} has {frames} frames: the first is used", stacklevel=3)
-
-
-def _upright(path: Path, image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # a damaged EXIF block is no reason to refuse the pixels
-        warnings.warn(f"{path}: the EXIF data is damaged, the picture is taken as it lies", stacklevel=3)
-        return image
-
-
-def _srgb(path: Path, image: Image.Image) -> Image.Image:
-    if image.mode.startswith(("I", "F")):
-        image = _eight_bits(image)
-    image = _colour_managed(path, image)
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    rgba = image.convert("RGBA")
-    if rgba.getchannel("A").getextrema() != (255, 255):
-        warnings.warn(f"{path} is transparent in places: it is laid on white", stacklevel=3)
-    white = Image.new("RGBA", rgba.size, "white")
-    return Image.alpha_composite(white, rgba).convert("RGB")
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey (Pillow's own conversion cuts at 255), and the integer and float modes when their range is clear."""
+def _values(array: "ndarray", what: str) -> "ndarray":
+    """Give the numbers of an array as float32 in [0, 1]. ValueError if they lie elsewhere."""
     import numpy as np
 
-    array = np.asarray(image)
-    low, high = float(array.min()), float(array.max())
-    white = 65535 if image.mode.startswith("I") else 1
-    if not (low >= 0 and high <= white):
-        raise ValueError(f"its values reach from {low:g} to {high:g}, expected 0 to {white}")
-    return Image.fromarray((array.astype(np.float32) * (255 / white)).round().astype(np.uint8))
-
-
-def _colour_managed(path: Path, image: Image.Image) -> Image.Image:
-    """Through the embedded colour profile to sRGB (phones write Display P3, printers CMYK); sRGB stays bit for bit."""
-    profile = image.info.get("icc_profile")
-    if not profile or image.mode not in ("RGB", "RGBA", "CMYK"):
-        return image
-    mode = "RGBA" if image.mode == "RGBA" else "RGB"
-    try:
-        source = ImageCms.getOpenProfile(io.BytesIO(profile))
-        if "srgb" in ImageCms.getProfileDescription(source).lower():
-            return image
-        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode=mode)
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        warnings.warn(f"{path}: the colour profile is damaged, colours are taken as sRGB", stacklevel=4)
-        return image
-    return converted or image
-
-
-def _encode(image: Image.Image, suffix: str, record: dict[str, Any] | None) -> bytes:
-    buffer = io.BytesIO()
-    if suffix == ".png":
-        info = PngInfo()
-        if record:
-            info.add_itxt("renoise", json.dumps(record, sort_keys=True, ensure_ascii=False))
-            info.add_itxt("parameters", parameters(record))
-        image.save(buffer, "PNG", pnginfo=info)
-    elif suffix == ".webp":
-        image.save(buffer, "WEBP", lossless=True, exif=_exif(record))
-    else:
-        exif = _exif(record)
-        if len(exif) > _JPEG_EXIF_LIMIT:
-            warnings.warn("the record of how the picture was made is too long for a JPEG and left out", stacklevel=3)
-            exif = b""
-        image.convert("RGB").save(buffer, "JPEG", quality=95, subsampling=0, exif=exif)
-    return buffer.getvalue()
-
-
-def _exif(record: dict[str, Any] | None) -> bytes:
-    if not record:
-        return b""
-    exif = Image.Exif()
-    exif[_IMAGE_DESCRIPTION] = json.dumps(record, sort_keys=True)  # ASCII, as the tag wants it
-    exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"UNICODE\0" + parameters(record).encode("utf-16-be", "replace")
-    return exif.tobytes()
+    white = {"uint8": 255, "uint16": 65535}.get(array.dtype.name, 1)
+    values = array.astype(np.float32) / white
+    low, high = float(values.min()), float(values.max())
+    if not 0 <= low <= high <= 1:
+        fix = ""
+        if 0 <= low <= high <= 255:
+            fix = ": if white is 255, convert it with .astype('uint8')"
+        elif -1 <= low <= high <= 1:
+            fix = ": if black is -1, pass (array + 1) / 2"
+        raise ValueError(f"{what}: an array of {array.dtype} must lie in [0, 1], got {low:.3g} … {high:.3g}{fix}")
+    return values
