@@ -1,10 +1,13 @@
 """Picture strips: everything is on the page, nothing is squashed, no label runs into its neighbour."""
 
+import random
+import time
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from renoise.strip import strip
+from renoise.strip import _font, _wrap, strip
 
 RED, BLUE = (220, 30, 20), (20, 40, 200)
 
@@ -57,3 +60,32 @@ def test_pictures_of_other_modes_and_extreme_shapes():
 def test_an_empty_strip_is_refused():
     with pytest.raises(ValueError, match="at least one picture"):
         strip([])
+
+
+@pytest.mark.parametrize(
+    "label", ["a word of ten thousand letters\n" + "w" * 10_000, "ж" * 10_000, "word " * 2_000, "a\n" * 500]
+)
+def test_long_labels_take_no_time(label: str):
+    start = time.perf_counter()
+    strip([(label, Image.new("RGB", (256, 256), RED))])
+    assert time.perf_counter() - start < 5  # by measuring every beginning of the word it would be an hour
+
+
+def test_words_are_broken_where_the_next_letter_does_not_fit():
+    """As by measuring every beginning of the word."""
+    letters = random.Random(0)
+    for width, size in ((256, 16), (100, 13), (5, 14)):
+        for length in (1, 2, 3, 30, 200):
+            word = "".join(letters.choice("ilmwWAVTo.,-fié×") for _ in range(length))
+            font, lines, rest = _font(size, word), list[str](), word
+            while font.getlength(rest) > width:
+                cut = max(1, sum(font.getlength(rest[:n]) <= width for n in range(1, len(rest) + 1)))
+                lines, rest = [*lines, rest[:cut]], rest[cut:]
+            assert _wrap(word, width, size) == [line for line in [*lines, rest] if line]
+
+
+def test_a_picture_is_shown_as_it_is_read():
+    deep = Image.fromarray(np.full((256, 256), 32896, np.uint16))  # Pillow's own conversion makes it white
+    assert _area(strip([("", deep)]), (128, 128, 128))[2:] == (256, 256)
+    with pytest.raises(ValueError, match="no pixels"):
+        strip([("", Image.new("RGB", (0, 0)))])

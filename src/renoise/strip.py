@@ -1,10 +1,14 @@
 """Labelled picture strips: source, reconstruction, edits, side by side, for people to look at."""
 
+import bisect
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
+
+from renoise.picture_files import open_image
 
 _PAPER, _INK, _SOFT, _EDGE = "#ffffff", "#16181d", "#6a7080", "#d9dce3"
 _ASCII_BESIDES = " ·–—‘’“”…×°±²³"  # what else the font that comes with Pillow is sure to draw
@@ -48,8 +52,8 @@ def strip(
 
 
 def _to_size(picture: Image.Image, side: int, max_side: int) -> Image.Image:
+    picture = open_image(picture)
     longest = max(picture.size)
-    picture = picture.convert("RGB")
     if longest < side:
         factor = math.ceil(side / longest)
         return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.BICUBIC)
@@ -65,7 +69,12 @@ def _font_size(width: int) -> int:
 
 
 def _font(size: int, text: str) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    if any(not (" " <= letter <= "ÿ" or letter in _ASCII_BESIDES) for letter in text):
+    return _loaded(size, any(not (" " <= letter <= "ÿ" or letter in _ASCII_BESIDES) for letter in text))
+
+
+@functools.lru_cache(16)
+def _loaded(size: int, wide: bool) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    if wide:
         for name in _WIDE_FONTS:  # the system's, where it has one, for prompts in other scripts
             try:
                 return ImageFont.truetype(name, size)
@@ -91,12 +100,20 @@ def _wrap(text: str, width: int, size: int) -> list[str]:
             continue
         if line:
             lines.append(line)
-        while font.getlength(word) > width:
-            cut = max(1, sum(font.getlength(word[:n]) <= width for n in range(1, len(word) + 1)))
+        while (cut := _fitting(word, width, font)) < len(word):
             lines.append(word[:cut])
             word = word[cut:]
         line = word
     return [*lines, line] if line else lines
+
+
+def _fitting(word: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> int:
+    """Count the letters of a word, one at least, that a line holds; what lies far beyond its end is not measured."""
+    fits, over = 1, 2
+    while over <= len(word) and font.getlength(word[:over]) <= width:
+        fits, over = over, 2 * over
+    over = min(over, len(word) + 1)
+    return fits + bisect.bisect_left(range(fits + 1, over), True, key=lambda n: font.getlength(word[:n]) > width)
 
 
 def _line_height(size: int) -> int:
