@@ -21,22 +21,35 @@ def gamma(exponent: float) -> bytes:
 
 def profile(name: str, curve: bytes, space: bytes = b"RGB ", primaries: tuple[tuple[float, ...], ...] = SRGB) -> bytes:
     """A profile of RGB (a curve and primaries) or GRAY (a curve) by any name."""
+    if space == b"GRAY":
+        return _built(name, space, b"XYZ ", b"mntr", {b"kTRC": curve})
+    colours = zip((b"r", b"g", b"b"), primaries, strict=True)
+    tags = {tag: value for k, p in colours for tag, value in ((k + b"XYZ", _xyz(p)), (k + b"TRC", curve))}
+    return _built(name, space, b"XYZ ", b"mntr", tags)
+
+
+def ink() -> bytes:
+    """A profile of CMYK in which the four inks make a picture lighter: what is white without it is black with it."""
+    lightness = bytes(255 * sum(map(int, f"{corner:04b}")) // 4 for corner in range(16))
+    line = bytes(range(256))
+    table = b"mft1\0\0\0\0" + bytes((4, 3, 2, 0)) + b"".join(struct.pack(">i", 65536 * (i % 4 == 0)) for i in range(9))
+    table += line * 4 + b"".join(bytes((value, 128, 128)) for value in lightness) + line * 3
+    return _built("sRGB", b"CMYK", b"Lab ", b"prtr", {b"A2B0": table})
+
+
+def _built(name: str, space: bytes, connection: bytes, kind: bytes, tags: dict[bytes, bytes]) -> bytes:
     text = name.encode() + b"\0"
     tags = {
         b"desc": b"desc\0\0\0\0" + struct.pack(">I", len(text)) + text + bytes(78),
         b"cprt": b"text\0\0\0\0none\0",
         b"wtpt": _xyz(D50),
+        **tags,
     }
-    if space == b"GRAY":
-        tags[b"kTRC"] = curve
-    else:
-        for letter, primary in zip((b"r", b"g", b"b"), primaries, strict=True):
-            tags |= {letter + b"XYZ": _xyz(primary), letter + b"TRC": curve}
     table, data = struct.pack(">I", len(tags)), b""
     for tag, value in tags.items():
         table += tag + struct.pack(">II", 132 + 12 * len(tags) + len(data), len(value))
         data += value + bytes(-len(value) % 4)
-    head = struct.pack(">I4s4s4s4s4s", 128 + len(table + data), b"none", b"\2\x40\0\0", b"mntr", space, b"XYZ ")
+    head = struct.pack(">I4s4s4s4s4s", 128 + len(table + data), b"none", b"\2\x40\0\0", kind, space, connection)
     head += struct.pack(">6H", 2020, 1, 1, 0, 0, 0) + b"acsp" + bytes(28) + _xyz(D50)[8:]
     return head + bytes(128 - len(head)) + table + data
 

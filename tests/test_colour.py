@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from renoise import images
-from tests.profiles import SWAPPED, gamma, profile, srgb_curve
+from tests.profiles import SWAPPED, gamma, ink, profile, srgb_curve
 
 LINEAR = profile("GIMP built-in Linear sRGB", gamma(1.0))
 GREY_LINEAR = profile("sRGB grey", gamma(1.0), b"GRAY")
@@ -102,6 +102,16 @@ def test_the_profiles_of_greys(mode: str):
     assert _first(image) == image.convert("RGB").getpixel((0, 0))
 
 
+def test_a_print_is_read_through_the_profile_of_its_inks(tmp_path: Path):
+    for inks, shown in (((0, 0, 0, 0), 0), ((255, 255, 255, 255), 255), ((255, 0, 0, 255), 119)):
+        image = Image.new("CMYK", (4, 4), inks)
+        image.save(tmp_path / "a.tiff", icc_profile=ink())
+        assert _apart(_first(Image.open(tmp_path / "a.tiff")), (shown,) * 3) <= 2
+        image.convert("RGB").save(tmp_path / "a.png", icc_profile=ink())  # a program has converted it by other rules
+        with pytest.warns(UserWarning, match=r"a\.png: the colour profile is damaged or not one for such"):
+            assert images.open_image(tmp_path / "a.png").getpixel((0, 0)) == image.convert("RGB").getpixel((0, 0))
+
+
 def test_sixteen_bit_greys_keep_their_bits_through_a_profile():
     image = Image.fromarray(np.array([[0, 65, 257, 65535]], np.uint16))
     image.info["icc_profile"] = GREY_LINEAR
@@ -168,6 +178,7 @@ def _as_people_save_them(folder: Path) -> list[Path]:
     cutout.convert("LA").save(folder / "grey.png")
     photo.convert("P").save(folder / "indexed.gif", transparency=3)
     photo.convert("CMYK").save(folder / "print.jpg")
+    photo.save(folder / "plain.ppm")
     photo.convert("LAB").save(folder / "lab.tiff")
     photo.convert("1").save(folder / "bits.png")
     Image.fromarray(COLOURS[..., 0].astype(np.uint16) * 250).save(folder / "deep.png", exif=exif)
@@ -204,6 +215,7 @@ def test_a_picture_may_pass_twice(tmp_path: Path):
             warnings.simplefilter("ignore")
             once = images.open_image(path)
         assert images.open_image(once) is once, path.name
+        assert type(once) is Image.Image, path.name  # and not one that belongs to a closed file
 
 
 def test_the_users_image_is_neither_changed_nor_closed(tmp_path: Path):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, features
 
 from renoise import images
 
@@ -136,8 +136,10 @@ def test_an_opaque_alpha_channel_is_not_worth_a_word(tmp_path: Path, photo: Imag
     assert images.open_image(tmp_path / "a.png").tobytes() == photo.tobytes()
 
 
-@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tiff"])
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tiff", "avif"])
 def test_an_animation_gives_its_first_frame(tmp_path: Path, photo: Image.Image, suffix: str):
+    if suffix == "avif" and not features.check("avif"):
+        pytest.skip("this Pillow reads no AVIF")
     frames = [Image.new("RGB", (24, 16), (0, value, 0)) for value in (90, 200)]
     lossless = {"lossless": True} if suffix == "webp" else {}
     photo.save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames, **lossless)
@@ -227,6 +229,17 @@ def test_an_enormous_picture_is_refused_before_it_is_decoded(tmp_path: Path):
     (tmp_path / "a.png").write_bytes(_png_header(20_000, 20_000))
     with pytest.raises(ValueError, match=r"a\.png .*too many pixels \(at most 178 million are read\): scale it down"):
         images.open_image(tmp_path / "a.png")
+
+
+def test_what_pillow_checks_only_when_it_decodes_is_no_bomb_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    Image.new("L", (40, 40), 90).save(tmp_path / "a.tiff")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_500)  # the file has 1,600
+    assert images.open_image(tmp_path / "a.tiff").getpixel((0, 0)) == (90, 90, 90)
+    image = Image.new("L", (40, 40), 90)
+    assert images.open_image(image).getpixel((0, 0)) == (90, 90, 90)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)
+    with pytest.raises(ValueError, match=r"a\.tiff .*too many pixels .*: scale it down"):
+        images.open_image(tmp_path / "a.tiff")
 
 
 def test_a_picture_as_large_as_telephones_make_them_is_no_bomb(tmp_path: Path):

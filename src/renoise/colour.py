@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 _PHOTOMETRIC, _BITS = 262, 258
 _SAME = 2  # levels of 255: what profiles that all mean sRGB differ by, in the rounding of their tables
-_WARN = 5  # frames up, where srgb() or greys() was called
 
 # Pillow reads 16-bit greys whose white is zero in one byte order only.
 TiffImagePlugin.OPEN_INFO.setdefault((TiffImagePlugin.MM, 0, (1,), 1, (16,), ()), ("I;16B", "I;16B"))
@@ -26,13 +25,13 @@ def srgb(image: Image.Image, name: object = "the picture") -> Image.Image:
     """Show a picture as RGB, as a viewer does; transparency is laid on white. `name` stands in warnings and errors."""
     image.load()
     _refuse_empty(image)
-    if image.mode == "RGB" and not image.info and not image.getexif():
-        return image
+    if type(image) is Image.Image and image.mode == "RGB" and not image.info and not image.getexif():
+        return image  # it has passed here before, or was made so
     pixels, alpha = _pixels(image, name)
     found = _managed(pixels, image.info.get("icc_profile"), name)
     if alpha is not None:
         if alpha.getextrema() != (255, 255):
-            warnings.warn(f"{name} is transparent in places: it is laid on white", stacklevel=_WARN - 1)
+            warnings.warn(f"{name} is transparent in places: it is laid on white", stacklevel=4)
         found.putalpha(alpha)
         found = Image.alpha_composite(Image.new("RGBA", found.size, "white"), found).convert("RGB")
     found.info = {}
@@ -71,7 +70,7 @@ def _upright(image: Image.Image, name: object) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
     except Exception:  # a damaged EXIF block is no reason to refuse the pixels
-        warnings.warn(f"{name}: the EXIF data is damaged, the picture is taken as it lies", stacklevel=_WARN)
+        warnings.warn(f"{name}: the EXIF data is damaged, the picture is taken as it lies", stacklevel=6)
         return image.copy()
 
 
@@ -118,7 +117,7 @@ def _managed(image: Image.Image, profile: bytes | None, name: object) -> Image.I
     """Apply the colour profile (phones write Display P3, printers CMYK); what it leaves alone stays bit for bit."""
     import numpy as np
 
-    if profile and image.mode != "LAB":  # L*a*b* says itself what its colours are
+    if profile and image.mode != "LAB":  # which says itself what its colours are
         try:
             fitting = _in_space(image, profile[16:20])
             change = _change(profile, fitting.mode)
@@ -128,7 +127,7 @@ def _managed(image: Image.Image, profile: bytes | None, name: object) -> Image.I
                 return change.apply(fitting)
         except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
             text = "the colour profile is damaged or not one for such a picture, colours are taken as sRGB"
-            warnings.warn(f"{name}: {text}", stacklevel=_WARN)
+            warnings.warn(f"{name}: {text}", stacklevel=5)
     image = _eight_bits(image) if image.mode.startswith("I;16") else image
     return image if image.mode == "RGB" else image.convert("RGB")
 

@@ -77,14 +77,21 @@ def _read(
 ) -> Image.Image:
     name = what if isinstance(source, Image.Image) else _existing(Path(source))
     try:
-        if isinstance(source, Image.Image):
-            _say_if_animated(what, source)
-            return show(source, what)
-        with _open(Path(source)) as image:
-            _say_if_animated(name, image)
-            return show(image, name)
+        with warnings.catch_warnings():
+            # Pillow warns from 90 megapixels on, which phones take, and refuses from 179 on, before it decodes.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            if isinstance(source, Image.Image):
+                _say_if_animated(what, source)
+                return show(source, what)
+            with _open(Path(source)) as image:
+                _say_if_animated(name, image)
+                return show(image, name)
     except (MemoryError, PermissionError):
         raise
+    except Image.DecompressionBombError as error:
+        limit = (Image.MAX_IMAGE_PIXELS or 0) * 2 // 1_000_000
+        fix = f"it has too many pixels (at most {limit} million are read): scale it down first"
+        raise ValueError(f"{name} cannot be read as a picture: {fix}") from error
     except Exception as error:  # the decoders of some fifty formats raise anything when a file is damaged
         raise ValueError(f"{name} cannot be read as a picture: {' '.join(str(error).split())}") from error
 
@@ -101,19 +108,13 @@ def _existing(path: Path) -> Path:
 
 def _open(path: Path) -> Image.Image:
     try:
-        with warnings.catch_warnings():
-            # Pillow warns from 90 megapixels on, which phones take, and refuses from 179 on, before it decodes.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            try:
-                return Image.open(path)
-            except UnidentifiedImageError:
-                if not _is_heif(path):
-                    raise
-                _read_heif()
-                return Image.open(path)
-    except Image.DecompressionBombError as error:
-        limit = (Image.MAX_IMAGE_PIXELS or 0) * 2 // 1_000_000
-        raise ValueError(f"it has too many pixels (at most {limit} million are read): scale it down first") from error
+        try:
+            return Image.open(path)
+        except UnidentifiedImageError:
+            if not _is_heif(path):
+                raise
+            _read_heif()
+            return Image.open(path)
     except UnidentifiedImageError as error:
         if not path.stat().st_size:
             raise ValueError("the file is empty") from error
