@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from renoise import algorithm
+from renoise.methods.renoise import ReNoise
 from renoise.prediction import EPSILON, FLOW, V_PREDICTION, Prediction
+from renoise.programs import Photograph, drive_from, generate, run
 from renoise.samplers import DDIM, LCM, Sampler
 from renoise.schedule import Level, Schedule
-from renoise.settings import ReNoise
 from renoise.step import Step, plan
 
 SPREAD = 0.5
@@ -54,14 +55,12 @@ def noise(count: int, like: Tensor, seed: int = 5) -> Tensor:
     )
 
 
-def round_trip(settings: ReNoise, count: int = 10, sampler: Sampler = DDIM(), prediction: Prediction = EPSILON, **more):
+def round_trip(settings: ReNoise, count: int = 10, sampler: Sampler = DDIM(), prediction: Prediction = EPSILON):
     model, grid = Mixture(prediction), steps(count, sampler, prediction)
     x_0 = model.data(3)
-    stochastic = sum(step.stochastic for step in grid)
-    noises = noise(stochastic, x_0) if stochastic else None
-    found = algorithm.run(algorithm.invert(grid, x_0, settings, noises=noises, **more), grid, model)
+    found = run(settings.prepare(grid, 0).invert(grid, Photograph(x_0)), grid, model)
     calls = model.calls
-    back = algorithm.run(algorithm.generate(grid, found.x_T, found.noises), grid, model)
+    back = run(generate(grid, found.x_T, found.noises), grid, model)
     return found, calls, ((back - x_0).norm() / x_0.norm()).item()
 
 
@@ -89,7 +88,7 @@ def test_anderson_acceleration_solves_a_map_of_two_rates_at_once():
 
     def iterations(anderson: bool) -> int:
         settings = ReNoise(iterations=99, tolerance=1e-9, anderson=anderson)
-        found = algorithm.run(algorithm.invert((step,), x_0, settings), (step,), linear)
+        found = run(settings.invert((step,), Photograph(x_0)), (step,), linear)
         torch.testing.assert_close(found.x_T, x_0 / step.a / (1 - rates), rtol=1e-7, atol=1e-7)
         return int(found.iterations.max())
 
@@ -106,7 +105,7 @@ def test_anderson_acceleration_does_not_leap_far_where_answers_hardly_change():
         return 0.999 * x * step.a / -step.b
 
     settings = ReNoise(iterations=3, tolerance=1e-9, anderson=True, first_guess="latent")
-    algorithm.run(algorithm.invert((step,), Mixture().data(1), settings), (step,), linear)
+    run(settings.invert((step,), Photograph(Mixture().data(1))), (step,), linear)
     first, second, third = asked[-3:]
     change = (second - first).norm()  # the line through the answers would lead a thousand times as far
     assert 4 * change < (third - second).norm() < 6 * change
@@ -115,7 +114,7 @@ def test_anderson_acceleration_does_not_leap_far_where_answers_hardly_change():
 def test_no_renoising_is_plain_ddim_inversion():
     model, grid = Mixture(), steps(10)
     x = x_0 = model.data(2)
-    found = algorithm.run(algorithm.invert(grid, x_0, ReNoise(iterations=0, tolerance=0)), grid, model)
+    found = run(ReNoise(iterations=0, tolerance=0).invert(grid, Photograph(x_0)), grid, model)
     for step in reversed(grid):  # DDIM inversion as everyone writes it
         eps = model(x, step.t)
         x = step.t.alpha * (x - step.s.sigma * eps) / step.s.alpha + step.t.sigma * eps
@@ -141,23 +140,20 @@ def test_override_correction_reconstructs_whatever_the_iteration_reached(sampler
     # the corrected noise is exact wherever a step draws noise; the last, noiseless step needs its own fixed point
     grid, model = steps(6, sampler), Mixture()
     x_0 = model.data(2)
-    noises = noise(5, x_0)
-    found = algorithm.run(
-        algorithm.invert(grid, x_0, ReNoise(iterations=1, tolerance=0, correction=math.inf), noises=noises), grid, model
+    found = run(
+        ReNoise(iterations=1, tolerance=0, noise_correction=math.inf).invert(grid, Photograph(x_0)), grid, model
     )
-    reached = algorithm.run(algorithm.generate(grid[:-1], found.x_T, found.noises), grid, model)
-    solved, _ = algorithm.run(
-        algorithm.solve(grid[-1], 5, x_0, x_0, None, ReNoise(iterations=1, tolerance=0)), grid, model
-    )
+    reached = run(generate(grid[:-1], found.x_T, found.noises), grid, model)
+    solved = run(algorithm.solve(grid[-1], 5, x_0, x_0, weights=(0, 1)), grid, model)
     torch.testing.assert_close(reached, solved.x_t, rtol=1e-8, atol=1e-8)
 
 
 def test_tender_correction_moves_the_noise_no_further_than_its_length():
     grid, model = steps(6, DDIM(1.0)), Mixture()
     x_0 = model.data(2)
-    noises = noise(5, x_0)
-    settings = ReNoise(iterations=1, tolerance=0, correction=0.14)
-    found = algorithm.run(algorithm.invert(grid, x_0, settings, noises=noises), grid, model)
+    noises = Photograph(x_0).noise("sampler", 5)
+    settings = ReNoise(iterations=1, tolerance=0, noise_correction=0.14)
+    found = run(settings.invert(grid, Photograph(x_0)), grid, model)
     moved = (found.noises - noises).flatten(2).square().mean(2).sqrt()
     assert (moved < 0.14 + 1e-9).all()
     assert moved.max() > 0.13
@@ -177,12 +173,9 @@ def test_tender_correction_moves_the_noise_no_further_than_its_length():
 def test_an_image_of_a_batch_is_inverted_as_if_alone(settings):
     model, grid = Mixture(), steps(8)
     x_0 = torch.cat([model.data(1), model.data(1, seed=2) * 0.3, torch.zeros(1, *SHAPE, dtype=torch.float64)])
-    references = noise(8, x_0)
-    batch = algorithm.run(algorithm.invert(grid, x_0, settings, references=references), grid, model)
+    batch = run(settings.invert(grid, Photograph(x_0)), grid, model)
     for i in range(3):
-        alone = algorithm.run(
-            algorithm.invert(grid, x_0[i : i + 1], settings, references=references[:, i : i + 1]), grid, model
-        )
+        alone = run(settings.invert(grid, Photograph(x_0[i : i + 1])), grid, model)
         torch.testing.assert_close(batch.x_T[i : i + 1], alone.x_T, rtol=1e-9, atol=1e-9)
         assert batch.iterations[:, i].tolist() == alone.iterations[:, 0].tolist()
 
@@ -191,7 +184,7 @@ def test_calls_are_the_evaluations_that_were_made():
     for settings in (ReNoise(iterations=3, tolerance=0), EXACT, ReNoise(iterations=3, tolerance=0, lambda_kl=0.05)):
         model, grid = Mixture(), steps(5)
         x_0 = model.data(2)
-        found = algorithm.run(algorithm.invert(grid, x_0, settings, references=noise(5, x_0)), grid, model)
+        found = run(settings.invert(grid, Photograph(x_0)), grid, model)
         assert found.calls.sum() == model.calls
     assert model.calls == 5 * (4 + 1)  # the KL reference costs one
 
@@ -204,7 +197,7 @@ def test_averaging_is_the_weighted_mean_of_the_estimates():
         x = step.renoise(x_0, model(x, step.t))
         estimates.append(x)
     settings = ReNoise(iterations=2, tolerance=0, weights_high=weights)
-    found = algorithm.run(algorithm.invert((step,), x_0, settings), (step,), model)
+    found = run(settings.invert((step,), Photograph(x_0)), (step,), model)
     torch.testing.assert_close(found.x_T, sum(w * z for w, z in zip(weights, estimates, strict=True)))
 
 
@@ -225,10 +218,10 @@ def test_a_non_finite_iterate_falls_back_to_the_best_finite_one_and_is_flagged(b
 
     model, grid = Breaking(), steps(1)
     x_0 = model.data(2)
-    found = algorithm.run(algorithm.invert(grid, x_0, ReNoise(iterations=5, tolerance=0)), grid, model)
+    found = run(ReNoise(iterations=5, tolerance=0).invert(grid, Photograph(x_0)), grid, model)
     assert found.x_T.isfinite().all()
     assert found.diverged.tolist() == [[False, True]]
-    second = algorithm.run(algorithm.invert(grid, x_0, ReNoise(iterations=1, tolerance=0)), grid, Mixture())
+    second = run(ReNoise(iterations=1, tolerance=0).invert(grid, Photograph(x_0)), grid, Mixture())
     torch.testing.assert_close(found.x_T[1], second.x_T[1])
 
 
@@ -238,7 +231,7 @@ def test_a_diverging_iteration_keeps_its_best_iterate_and_is_flagged():
     def repelling(x: Tensor, t: Level) -> Tensor:
         return 3 * x * step.a / -step.b
 
-    found = algorithm.run(algorithm.invert((step,), x_0, ReNoise(iterations=15, tolerance=0)), (step,), repelling)
+    found = run(ReNoise(iterations=15, tolerance=0).invert((step,), Photograph(x_0)), (step,), repelling)
     torch.testing.assert_close(found.x_T, step.renoise(x_0, repelling(x_0, step.t)))
     assert found.diverged.any()
     assert found.x_T.isfinite().all()
@@ -253,7 +246,7 @@ def test_divergence_is_flagged_under_the_papers_averaging_and_edit_losses_too(ti
     def repelling(x: Tensor, t: Level) -> Tensor:
         return 3 * x * step.a / -step.b
 
-    found = algorithm.run(algorithm.invert((step,), Mixture().data(2), settings), (step,), repelling)
+    found = run(settings.invert((step,), Photograph(Mixture().data(2))), (step,), repelling)
     assert found.diverged.all()
 
 
@@ -261,7 +254,7 @@ def test_no_iterate_is_made_that_the_mean_leaves_out():
     model, (step,) = Mixture(), steps(1)
     x_0, weights = model.data(1), (0.5, 0.5, 0, 0, 0, 0)
     long, short = (
-        algorithm.run(algorithm.invert((step,), x_0, settings), (step,), model)
+        run(settings.invert((step,), Photograph(x_0)), (step,), model)
         for settings in (
             ReNoise(iterations=5, tolerance=0, weights_high=weights),
             ReNoise(iterations=1, tolerance=0, weights_high=weights[:2]),
@@ -278,7 +271,7 @@ def test_rounding_ends_the_iteration_when_the_residual_stalls():
             return super().__call__(x.bfloat16().double(), t)
 
     model, grid = Half(), steps(10)
-    found = algorithm.run(algorithm.invert(grid, model.data(1), ReNoise(iterations=500, tolerance=1e-9)), grid, model)
+    found = run(ReNoise(iterations=500, tolerance=1e-9).invert(grid, Photograph(model.data(1))), grid, model)
     assert model.calls < 250
     assert found.residuals.max() < 0.02
 
@@ -286,9 +279,10 @@ def test_rounding_ends_the_iteration_when_the_residual_stalls():
 def test_partial_inversion_starts_where_it_stopped():
     model, grid = Mixture(), steps(10)
     x_0 = model.data(1)
-    found = algorithm.run(algorithm.invert(grid, x_0, EXACT, start=6), grid, model)
+    taken = grid[6:]
+    found = run(drive_from(EXACT.invert(taken, Photograph(x_0)), 6, 10), grid, model)
     assert len(found.calls) == 4
-    back = algorithm.run(algorithm.generate(grid, found.x_T, start=6), grid, model)
+    back = run(drive_from(generate(taken, found.x_T), 6, 10), grid, model)
     torch.testing.assert_close(back, x_0, rtol=1e-9, atol=1e-9)
 
 
@@ -311,7 +305,7 @@ def test_settings_refuse_by_name(values, field):
 
 def test_correction_is_refused_where_it_would_do_nothing():
     with pytest.raises(ValueError, match="correction"):
-        round_trip(ReNoise(correction=0.1))
+        round_trip(ReNoise(noise_correction=0.1))
 
 
 def test_a_residual_that_grows_late_is_found_out_and_the_record_is_that_of_what_is_returned():
@@ -327,7 +321,7 @@ def test_a_residual_that_grows_late_is_found_out_and_the_record_is_that_of_what_
 
     for tolerance in (0.0, 1e-6):
         settings = ReNoise(iterations=9, tolerance=tolerance)
-        found = algorithm.run(algorithm.invert((step,), x_0, settings), (step,), predict)
+        found = run(settings.invert((step,), Photograph(x_0)), (step,), predict)
         assert found.diverged.all()
         honest = (step.renoise(x_0, predict(found.x_T, step.t)) - found.x_T).square().mean().sqrt()
         assert honest < 3 * found.residuals.max()
@@ -340,10 +334,7 @@ def test_edit_losses_are_applied_however_the_iteration_ends_and_are_not_called_d
     x_0 = model.data(2)
     plain = ReNoise(iterations=10, tolerance=tolerance, **more)
     whitened = ReNoise(iterations=10, tolerance=tolerance, lambda_pair=10, lambda_kl=0.05, **more)
-    references = noise(50, x_0)
-    a, b = (
-        algorithm.run(algorithm.invert(grid, x_0, s, references=references), grid, model) for s in (plain, whitened)
-    )
+    a, b = (run(s.invert(grid, Photograph(x_0)), grid, model) for s in (plain, whitened))
     assert not b.diverged.any()
     assert (a.x_T - b.x_T).norm() > 1e-2 * a.x_T.norm()
     assert b.calls.sum() <= a.calls.sum() * 1.2 + 50  # the reference costs one a step, the loss itself none
@@ -357,9 +348,7 @@ def test_a_stalled_image_still_gets_its_edit_loss():
         return -0.998 * x * step.a / -step.b
 
     found = [
-        algorithm.run(
-            algorithm.invert((step,), x_0, ReNoise(iterations=99, tolerance=1e-6, lambda_pair=p)), (step,), slow
-        )
+        run(ReNoise(iterations=99, tolerance=1e-6, lambda_pair=p).invert((step,), Photograph(x_0)), (step,), slow)
         for p in (0, 100)
     ]
     assert not torch.equal(found[0].x_T, found[1].x_T)
@@ -369,9 +358,9 @@ def test_a_stalled_image_still_gets_its_edit_loss():
 def test_a_step_that_forgets_where_it_came_from_is_refused():
     schedule = Schedule((Level(1e-6, 1.0, 999.0), Level(0.5, math.sqrt(0.75), 500.0), Level(1.0, 0.0, 0.0)))
     grid, x_0 = plan(schedule, LCM(math.inf), V_PREDICTION), Mixture().data(1)
-    program = algorithm.invert(grid, x_0, EXACT, noises=noise(1, x_0))
+    program = EXACT.invert(grid, Photograph(x_0))
     with pytest.raises(ValueError, match="forgets"):
-        algorithm.run(program, grid, Mixture(V_PREDICTION))
+        run(program, grid, Mixture(V_PREDICTION))
 
 
 SAMPLERS = pytest.mark.parametrize("sampler", [DDIM(), DDIM(0.5), DDIM(1.0), LCM(math.inf)], ids=repr)
@@ -401,11 +390,11 @@ def test_the_posterior_guess_is_white_where_x_s_is(sampler):
 
 @pytest.mark.parametrize("sampler", [DDIM(1.0), LCM(math.inf)], ids=repr)
 def test_the_posterior_guess_keeps_x_T_noise_where_the_prior_blows_it_up(sampler):
-    grid, guesses = steps(4, sampler), noise(4, torch.zeros(3, *SHAPE), seed=8).double()
-    prior = ReNoise(iterations=60, tolerance=1e-9, correction=math.inf)
-    posterior = ReNoise(iterations=60, tolerance=1e-9, correction=math.inf, first_guess="posterior")
+    grid = steps(4, sampler)
+    prior = ReNoise(iterations=60, tolerance=1e-9, noise_correction=math.inf)
+    posterior = ReNoise(iterations=60, tolerance=1e-9, noise_correction=math.inf, first_guess="posterior")
     blown, _, _ = round_trip(prior, 4, sampler)
-    found, calls, error = round_trip(posterior, 4, sampler, guesses=guesses)
+    found, calls, error = round_trip(posterior, 4, sampler)
     assert found.noises is not None
     assert len(found.noises) == sum(step.stochastic for step in grid) == 3
     assert blown.x_T.std() > 20
@@ -413,8 +402,3 @@ def test_the_posterior_guess_keeps_x_T_noise_where_the_prior_blows_it_up(sampler
     assert 0.9 < found.noises.std() < 1.6  # strides this long are not Gaussian, even on the way back
     assert error < 1e-8
     assert calls == found.iterations[-1].max() + 3  # one evaluation a stochastic step
-
-
-def test_the_posterior_guess_needs_its_noise():
-    with pytest.raises(ValueError, match="posterior"):
-        round_trip(ReNoise(iterations=2, first_guess="posterior"))

@@ -30,7 +30,7 @@ def photographs(scenes) -> tuple[list[Path], list[str]]:
 
 def error(pipe, paths: list[Path], captions: list[str], settings: ReNoise, steps: int) -> tuple[float, float]:
     """Mean relative error of the latents after a round trip, and evaluations per image, denoising included."""
-    found = renoise.invert(pipe, paths, captions, settings=settings, num_inference_steps=steps, measure=False)
+    found = renoise.invert(pipe, paths, captions, method=settings, num_inference_steps=steps, measure=False)
     back, x_0 = renoise.reconstruct(pipe, found, output_type="latent"), encode(pipe, images.batch(paths, 128, 128))
     relative = (back - x_0).flatten(1).norm(dim=1) / x_0.flatten(1).norm(dim=1)
     return relative.mean().item(), found.evaluations + steps
@@ -104,18 +104,18 @@ def test_the_defaults_reach_the_autoencoders_own_quality(pipe, photographs):
     paths, captions = photographs
     found = renoise.invert(pipe, paths, captions)
     assert found.psnr is not None
-    for got, ceiling in zip(found.psnr, found.ceiling_psnr, strict=True):
+    for got, ceiling in zip(found.psnr, found.autoencoder_psnr, strict=True):
         assert got > ceiling - 1
     assert found.warnings == []
-    assert all(0.8 < std < 1.2 for std in found.record.metrics["std"])
+    assert all(0.8 < std < 1.2 for std in found.record.metrics.std)
 
 
 def test_pictures_far_below_the_autoencoder_are_reported(pipe, photographs):
     paths, captions = photographs
     with pytest.warns(UserWarning, match="of 4 pictures come back up to .* dB PSNR below .* a tolerance below 0.2"):
-        found = renoise.invert(pipe, paths, captions, settings=ReNoise(tolerance=0.2))
+        found = renoise.invert(pipe, paths, captions, method=ReNoise(tolerance=0.2))
     assert found.psnr is not None
-    assert min(got - ceiling for got, ceiling in zip(found.psnr, found.ceiling_psnr, strict=True)) < -3
+    assert min(got - ceiling for got, ceiling in zip(found.psnr, found.autoencoder_psnr, strict=True)) < -3
 
 
 def test_the_defaults_stop_by_themselves_at_under_half_the_calls_of_a_fixed_number(pipe, photographs):

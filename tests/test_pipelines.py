@@ -13,9 +13,10 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 
 import renoise
-from renoise import ReNoise, algorithm
+from renoise import ReNoise
 from renoise.pipelines.driver import drive
 from renoise.pipelines.latents import encode
+from renoise.programs import generate
 from renoise.step import plan
 from tests.tiny import TINY, Tiny, relative, split
 
@@ -49,7 +50,7 @@ def test_generation_through_our_steps_is_the_stock_pipelines(name):
     def program(reading):
         steps = plan(reading.schedule, reading.sampler, reading.prediction)
         made["first"] = steps[0].t
-        return algorithm.generate(steps, x_T, noises)
+        return generate(steps, x_T, noises)
 
     arguments = dict(tiny.call, prompt=tiny.prompts, num_inference_steps=STEPS)
     ours = drive(tiny.pipe, program, looped, dict(arguments, output_type="pt")).output.images
@@ -78,20 +79,22 @@ def test_round_trip(name):
         tiny.pipe,
         tiny.images(),
         tiny.prompts,
-        settings=TIGHT,
+        method=TIGHT,
         num_inference_steps=STEPS,
         strength=strength,
         **size,
         **call,
     )
-    back = renoise.reconstruct(tiny.pipe, found, output_type="latent", **{k: call[k] for k in found.record.needs})
+    back = renoise.reconstruct(
+        tiny.pipe, found, output_type="latent", **{k: call[k] for k in found.record.required_arguments}
+    )
     x_0 = encode(tiny.pipe, tiny.images())
     converged = [max(residual[i] for residual in found.residuals) < 1e-6 for i in range(2)]
     assert all(converged), found.residuals
     assert relative(back, x_0) < 1e-4
-    assert found.psnr == pytest.approx(found.ceiling_psnr, abs=0.05)
-    assert found.evaluations == sum(found.record.metrics["step_evaluations"])
-    assert [max(step) for step in found.record.metrics["iterations"]] == found.record.metrics["step_evaluations"]
+    assert found.psnr == pytest.approx(found.autoencoder_psnr, abs=0.05)
+    assert found.evaluations == sum(found.record.metrics.step_evaluations)
+    assert [max(step) for step in found.record.metrics.iterations] == found.record.metrics.step_evaluations
 
 
 @pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "pixart"])
@@ -103,19 +106,19 @@ def test_guidance_and_negative_prompts_pass_through_and_are_counted(name):
         ReNoise(iterations=60, tolerance=1e-6),
         dict(num_inference_steps=STEPS, strength=0.5, measure=False),
     )
-    plain = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, settings=settings, **options, **size, **call)
+    plain = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, method=settings, **options, **size, **call)
     negative = renoise.invert(
         tiny.pipe,
         tiny.images(),
         tiny.prompts,
-        settings=settings,
+        method=settings,
         negative_prompt="a bad dog",
         **options,
         **size,
         **call,
     )
     assert relative(plain.latents, negative.latents) > 1e-5
-    assert [2 * max(step) for step in plain.record.metrics["iterations"]] == plain.record.metrics["step_evaluations"]
+    assert [2 * max(step) for step in plain.record.metrics.iterations] == plain.record.metrics.step_evaluations
     x_0 = encode(tiny.pipe, tiny.images())
     assert relative(renoise.reconstruct(tiny.pipe, negative, output_type="latent"), x_0) < 1e-3
 
@@ -124,9 +127,7 @@ def test_guidance_and_negative_prompts_pass_through_and_are_counted(name):
 def test_a_batch_of_different_pictures_and_prompts_is_each_of_them_alone(name):
     tiny = build(name, contractive=True)
     size, call = split(tiny)
-    options = dict(
-        settings=ReNoise(iterations=3, tolerance=0), num_inference_steps=STEPS, measure=False, **size, **call
-    )
+    options = dict(method=ReNoise(iterations=3, tolerance=0), num_inference_steps=STEPS, measure=False, **size, **call)
     batch = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, **options)
     for i in range(2):
         alone = renoise.invert(tiny.pipe, tiny.images()[i : i + 1], tiny.prompts[i], **options)
@@ -143,7 +144,7 @@ def test_sizes_that_are_not_square(name):
         tiny.pipe,
         pictures,
         tiny.prompts,
-        settings=settings,
+        method=settings,
         num_inference_steps=2,
         strength=0.5,
         height=32,
@@ -157,7 +158,7 @@ def test_the_control_image_matters_and_must_be_given_again():
     tiny = build("sdxl_controlnet", contractive=True)
     size, call = split(tiny)
     options = dict(
-        settings=ReNoise(iterations=3, tolerance=0), num_inference_steps=2, strength=0.5, measure=False, **size
+        method=ReNoise(iterations=3, tolerance=0), num_inference_steps=2, strength=0.5, measure=False, **size
     )
     found = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, **options, **call)
     other = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, **options, **dict(call, image=1 - call["image"]))
@@ -169,7 +170,7 @@ def test_the_control_image_matters_and_must_be_given_again():
 def test_a_control_guidance_window_is_counted_in_steps_not_evaluations():
     tiny = build("sdxl_controlnet", contractive=True)
     size, call = split(tiny)
-    options = dict(settings=TIGHT, num_inference_steps=STEPS, strength=0.75, **size, **call, control_guidance_end=0.5)
+    options = dict(method=TIGHT, num_inference_steps=STEPS, strength=0.75, **size, **call, control_guidance_end=0.5)
     found = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, measure=False, **options)
     back = renoise.reconstruct(tiny.pipe, found, output_type="latent", image=call["image"])
     assert relative(back, encode(tiny.pipe, tiny.images())) < 1e-4
@@ -194,14 +195,16 @@ def test_an_ip_adapter_argument_passes_through():
     options = dict(num_inference_steps=STEPS, strength=0.5, **split(tiny)[0], guidance_scale=1.0)
     embeds = [weights(2, 1, 16)]
     found = renoise.invert(
-        tiny.pipe, tiny.images(), tiny.prompts, settings=TIGHT, measure=False, ip_adapter_image_embeds=embeds, **options
+        tiny.pipe, tiny.images(), tiny.prompts, method=TIGHT, measure=False, ip_adapter_image_embeds=embeds, **options
     )
     back = renoise.reconstruct(tiny.pipe, found, output_type="latent", ip_adapter_image_embeds=embeds)
     assert relative(back, encode(tiny.pipe, tiny.images())) < 1e-4
     elsewhere = renoise.reconstruct(tiny.pipe, found, output_type="latent", ip_adapter_image_embeds=[-embeds[0]])
     assert relative(elsewhere, back) > 1e-4
     edits = [
-        renoise.edit(tiny.pipe, found, "an elephant", keep=k, output_type="latent", ip_adapter_image_embeds=embeds)
+        renoise.edit(
+            tiny.pipe, found, "an elephant", source_correction=k, output_type="latent", ip_adapter_image_embeds=embeds
+        )
         for k in (0.0, 1.0)
     ]
     assert relative(*edits) < 1e-4  # the inversion is exact: nothing to make up for, under the same adapter
@@ -236,7 +239,7 @@ def test_the_users_pipeline_and_arguments_are_left_as_they_were(name):
     size, call = split(tiny)
     tiny.pipe(**tiny.call, prompt=tiny.prompts, num_inference_steps=2)  # text encoders hook themselves when first used
     prompts, before, state = ["one", "two"], snapshot(tiny.pipe), torch.get_rng_state()
-    options = dict(settings=ReNoise(iterations=1, tolerance=0), num_inference_steps=2, **size, **call)
+    options = dict(method=ReNoise(iterations=1, tolerance=0), num_inference_steps=2, **size, **call)
     renoise.invert(tiny.pipe, tiny.images(), prompts, **options)
     assert snapshot(tiny.pipe) == before
 
@@ -267,7 +270,7 @@ def test_an_offloaded_pipeline_stays_offloaded():
     tiny = build("sd", contractive=True)
     tiny.pipe.enable_model_cpu_offload(device="cpu")  # the same hooks as on an accelerator
     size, call = split(tiny)
-    options = dict(settings=TIGHT, num_inference_steps=STEPS, strength=0.5, **size, **call)
+    options = dict(method=TIGHT, num_inference_steps=STEPS, strength=0.5, **size, **call)
     found = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, measure=False, **options)
     assert (
         relative(renoise.reconstruct(tiny.pipe, found, output_type="latent"), encode(tiny.pipe, tiny.images())) < 1e-4
@@ -285,7 +288,7 @@ def test_two_threads_on_one_pipeline_agree_with_one():
         picture = tiny.images()[i : i + 1]
         settings = ReNoise(iterations=2 + i, tolerance=0)
         found[i] = renoise.invert(
-            tiny.pipe, picture, tiny.prompts[i], settings=settings, num_inference_steps=4, **size, **call
+            tiny.pipe, picture, tiny.prompts[i], method=settings, num_inference_steps=4, **size, **call
         )
 
     alone, together = {}, {}
@@ -307,7 +310,7 @@ def test_half_precision_networks_keep_float32_latents():
     size, call = split(tiny)
     options = dict(num_inference_steps=STEPS, measure=False, **size, **call)
     found = renoise.invert(
-        tiny.pipe, tiny.images(), tiny.prompts, settings=ReNoise(iterations=300, tolerance=1e-9), **options
+        tiny.pipe, tiny.images(), tiny.prompts, method=ReNoise(iterations=300, tolerance=1e-9), **options
     )
     assert found.latents.dtype == torch.float32
     assert found.evaluations < 30 * STEPS  # rounding stalls the residual, and the iteration stops there
@@ -316,12 +319,14 @@ def test_half_precision_networks_keep_float32_latents():
 
 
 @pytest.mark.parametrize("name", ["sdxl_turbo", "sd_turbo", "lcm_lora", "lcm_lora_sdxl", "tcd_sdxl"])
-@pytest.mark.parametrize("way", [{}, dict(first_guess="posterior"), dict(first_guess="posterior", correction=math.inf)])
+@pytest.mark.parametrize(
+    "way", [{}, dict(first_guess="posterior"), dict(first_guess="posterior", noise_correction=math.inf)]
+)
 def test_noises_of_stochastic_samplers_are_stored_seeded_and_used_again(name, way):
     tiny = build(name, contractive=True)
     size, call = split(tiny)
     options = dict(
-        settings=ReNoise(iterations=5, tolerance=0, **way), num_inference_steps=STEPS, measure=False, **size, **call
+        method=ReNoise(iterations=5, tolerance=0, **way), num_inference_steps=STEPS, measure=False, **size, **call
     )
     first, again, other = (renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, seed=s, **options) for s in (1, 1, 2))
     assert first.noises is not None
@@ -335,12 +340,12 @@ def test_noises_of_stochastic_samplers_are_stored_seeded_and_used_again(name, wa
 def test_eta_makes_ddim_stochastic():
     tiny = build("sd", contractive=True)
     size, call = split(tiny)
-    options = dict(settings=TIGHT, num_inference_steps=STEPS, strength=0.5, eta=1.0, **size, **call)
+    options = dict(method=TIGHT, num_inference_steps=STEPS, strength=0.5, eta=1.0, **size, **call)
     found = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, measure=False, **options)
     assert found.record.sampler == "DDIM(eta=1.0)"
-    own = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, **options | dict(settings=None, measure=False))
+    own = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, **options | dict(method=None, measure=False))
     assert own.record.settings["first_guess"] == "posterior"  # as for every sampler that draws noise
-    assert "eta 1.0" in own.record.settings["source"]
+    assert "stochastic" in own.record.settings["source"]
     assert relative(renoise.reconstruct(tiny.pipe, own, output_type="latent"), encode(tiny.pipe, tiny.images())) < 0.05
     little = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, measure=False, **options | dict(eta=0.05))
     with pytest.raises(ValueError, match="holds the noises of its 4 steps"):
@@ -382,7 +387,7 @@ def test_callbacks_see_true_steps():
         seen.append((i, int(t)))
         return kwargs
 
-    options = dict(settings=ReNoise(iterations=1, tolerance=0), num_inference_steps=2, measure=False)
+    options = dict(method=ReNoise(iterations=1, tolerance=0), num_inference_steps=2, measure=False)
     renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, callback_on_step_end=note, **options, **size, **call)
     assert seen == [(1, 1), (1, 1), (0, 501), (0, 501)]
 
@@ -403,9 +408,7 @@ def test_an_edit_draws_the_inverted_noise_under_another_prompt(name):
     tiny = build(name, contractive=True)
     size, call = split(tiny)
     options = dict(num_inference_steps=STEPS, measure=False, **size, **call)
-    found = renoise.invert(
-        tiny.pipe, tiny.images(), tiny.prompts, settings=ReNoise(iterations=2, tolerance=0), **options
-    )
+    found = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, method=ReNoise(iterations=2, tolerance=0), **options)
     same = renoise.reconstruct(tiny.pipe, found, output_type="latent")
     rows, edited = counted(tiny, renoise.edit, tiny.pipe, found, "an elephant", output_type="latent")
     assert rows == [2] * STEPS
@@ -419,9 +422,7 @@ def test_a_guided_edit_takes_the_source_prompt_for_its_negative_one():
     tiny = build("sd", contractive=True)
     size, call = split(tiny)
     options = dict(num_inference_steps=STEPS, measure=False, **size, **call)
-    found = renoise.invert(
-        tiny.pipe, tiny.images(), tiny.prompts, settings=ReNoise(iterations=2, tolerance=0), **options
-    )
+    found = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, method=ReNoise(iterations=2, tolerance=0), **options)
     guided = dict(guidance_scale=4.0, output_type="latent")
     rows, edited = counted(tiny, renoise.edit, tiny.pipe, found, "an elephant", **guided)
     assert rows == [4] * STEPS
@@ -435,9 +436,7 @@ def test_true_cfg_scale_is_remembered_when_editing():
     tiny = build("flux", contractive=True)
     size, call = split(tiny)
     options = dict(num_inference_steps=2, measure=False, true_cfg_scale=2.0, negative_prompt="grey", **size, **call)
-    found = renoise.invert(
-        tiny.pipe, tiny.images(), tiny.prompts, settings=ReNoise(iterations=1, tolerance=0), **options
-    )
+    found = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, method=ReNoise(iterations=1, tolerance=0), **options)
     rows, _ = counted(tiny, renoise.edit, tiny.pipe, found, "an elephant")
     assert rows == [2, 2] * 2  # the edit, and the source prompt as its negative one
     with pytest.raises(ValueError, match="true_cfg_scale above 1"):
@@ -448,7 +447,7 @@ def test_no_guidance_is_asked_of_pipelines_that_count_from_zero():
     tiny = build("z_image", contractive=True)
     size, call = split(tiny)
     call.pop("guidance_scale")
-    options = dict(settings=ReNoise(iterations=0, tolerance=0), num_inference_steps=2, measure=False, **size, **call)
+    options = dict(method=ReNoise(iterations=0, tolerance=0), num_inference_steps=2, measure=False, **size, **call)
     found = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, **options)
     assert found.record.guidance_scale == 0.0
     assert found.evaluations == 2
@@ -459,14 +458,14 @@ def test_a_single_step_of_a_stochastic_sampler_draws_no_noise_and_needs_no_corre
     size, call = split(tiny)
     found = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, num_inference_steps=1, measure=False, **size, **call)
     assert found.noises is None
-    assert found.record.settings["correction"] == 0
+    assert found.record.settings["noise_correction"] == 0
 
 
 def test_latents_are_the_way_around_an_unknown_autoencoder():
     tiny = build("flux", contractive=True)
     size, call = split(tiny)
     x_0 = encode(tiny.pipe, tiny.images())
-    options = dict(settings=TIGHT, num_inference_steps=STEPS, **size, **call)
+    options = dict(method=TIGHT, num_inference_steps=STEPS, **size, **call)
     found = renoise.invert(tiny.pipe, None, tiny.prompts, latents=x_0, **options)
     assert found.psnr is None
     assert relative(renoise.reconstruct(tiny.pipe, found, output_type="latent"), x_0) < 1e-4
@@ -481,7 +480,7 @@ def test_latents_are_the_way_around_an_unknown_autoencoder():
 def test_sizes_that_are_tuples_survive_a_file(tmp_path):
     tiny = build("sdxl")
     size, call = split(tiny)
-    options = dict(settings=ReNoise(iterations=0, tolerance=0), num_inference_steps=2, **size, **call)
+    options = dict(method=ReNoise(iterations=0, tolerance=0), num_inference_steps=2, **size, **call)
     found = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, original_size=(32, 48), **options)
     one = renoise.Inversion.load(found.save(tmp_path / "a.safetensors"))[1]
     back = renoise.reconstruct(tiny.pipe, one, output_type="latent")
@@ -492,17 +491,17 @@ def test_the_record_names_the_commit_that_the_model_came_from():
     tiny, commit = build("sd"), "0123456789abcdef0123456789abcdef01234567"
     tiny.pipe.unet.register_to_config(_name_or_path=f"/cache/models--a--b/snapshots/{commit}/unet")
     size, call = split(tiny)
-    options = dict(settings=ReNoise(iterations=0, tolerance=0), num_inference_steps=2, measure=False, **size, **call)
+    options = dict(method=ReNoise(iterations=0, tolerance=0), num_inference_steps=2, measure=False, **size, **call)
     assert renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, **options).record.revision == commit
 
 
 def test_the_rule_for_unknown_pipelines_says_what_it_chose():
-    few, flow = (ReNoise.for_pipeline(build(name).pipe, 4) for name in ("sdxl_turbo", "sd3"))
-    assert few.correction > 0
-    assert "few steps (4), stochastic EulerAncestral" in few.source
-    assert flow.correction == 0
-    assert "flow" in flow.source
-    assert "many steps" in ReNoise.for_pipeline(build("sd").pipe).source
+    few, flow = (renoise.default_method(build(name).pipe, 4) for name in ("sdxl_turbo", "sd3"))
+    assert few.noise_correction > 0
+    assert "few steps (4) of a stochastic sampler" in few.source
+    assert flow.noise_correction == 0
+    assert "few steps (4) of a deterministic sampler" in flow.source
+    assert "many steps (50)" in renoise.default_method(build("sd").pipe).source
 
 
 def _looped_shape(tiny: Tiny) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from tests.tiny import TINY, split
 def test_another_number_of_steps_works_from_the_same_noise_level_and_is_refused_from_another():
     tiny = TINY["sd"](contractive=True)
     size, call = split(tiny)
-    options = dict(settings=ReNoise(iterations=2, tolerance=0), measure=False, **size, **call)
+    options = dict(method=ReNoise(iterations=2, tolerance=0), measure=False, **size, **call)
     leading = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, num_inference_steps=10, **options)
     with pytest.raises(ValueError, match="trailing"):
         renoise.reconstruct(tiny.pipe, leading, num_inference_steps=4)
@@ -34,7 +34,7 @@ def test_another_number_of_steps_works_from_the_same_noise_level_and_is_refused_
         (dict(prompt=["one", "two", "three"]), "prompt"),
         (dict(colour="blue"), "colour"),
         (dict(generator=torch.Generator()), "generator"),
-        (dict(settings=ReNoise(correction=1.0)), "correction"),
+        (dict(method=ReNoise(noise_correction=1.0)), "correction"),
     ],
 )
 def test_what_cannot_work_is_refused_by_name(arguments, message):
@@ -58,7 +58,7 @@ def test_tensors_of_another_range_or_size_are_refused():
 def test_a_prompt_longer_than_the_encoder_reads_is_said():
     tiny = TINY["sd"]()
     size, call = split(tiny)
-    options = dict(settings=ReNoise(iterations=0, tolerance=0), num_inference_steps=2, measure=False, **size, **call)
+    options = dict(method=ReNoise(iterations=0, tolerance=0), num_inference_steps=2, measure=False, **size, **call)
     with pytest.warns(UserWarning, match="reads the first 77"):
         renoise.invert(tiny.pipe, tiny.images()[:1], "x" * 100, **options)
 
@@ -66,7 +66,7 @@ def test_a_prompt_longer_than_the_encoder_reads_is_said():
 def test_a_prompt_longer_than_the_call_reads_is_said():
     tiny = TINY["flux"]()  # whose T5 would read more than max_sequence_length
     size, call = split(tiny)
-    options = dict(settings=ReNoise(iterations=0, tolerance=0), num_inference_steps=2, measure=False, **size, **call)
+    options = dict(method=ReNoise(iterations=0, tolerance=0), num_inference_steps=2, measure=False, **size, **call)
     with pytest.warns(UserWarning, match="tokens, the text encoder reads the first 77"):
         renoise.invert(tiny.pipe, tiny.images()[:1], "x" * 100, **options)
 
@@ -74,7 +74,7 @@ def test_a_prompt_longer_than_the_call_reads_is_said():
 def test_a_network_that_fails_while_drawing_is_an_error_and_no_black_picture():
     tiny = TINY["sd"]()
     size, call = split(tiny)
-    options = dict(settings=ReNoise(iterations=0, tolerance=0), num_inference_steps=2, measure=False, **size, **call)
+    options = dict(method=ReNoise(iterations=0, tolerance=0), num_inference_steps=2, measure=False, **size, **call)
     found = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, **options)
     with torch.no_grad():
         tiny.pipe.unet.conv_out.bias.fill_(float("nan"))
@@ -86,7 +86,7 @@ def test_a_missing_lora_is_an_error():
     with_lora, without = TINY["lcm_lora"](), TINY["sd"]()
     without.pipe.scheduler = with_lora.pipe.scheduler
     size, call = split(with_lora)
-    options = dict(settings=ReNoise(iterations=0, tolerance=0), num_inference_steps=2, measure=False, **size, **call)
+    options = dict(method=ReNoise(iterations=0, tolerance=0), num_inference_steps=2, measure=False, **size, **call)
     found = renoise.invert(with_lora.pipe, with_lora.images(), with_lora.prompts, **options)
     with pytest.raises(ValueError, match="made with the LoRA default, this pipeline has none"):
         renoise.reconstruct(without.pipe, found)
@@ -99,7 +99,7 @@ def test_an_inversion_of_another_pipeline_is_refused():
         tiny.pipe,
         tiny.images(),
         tiny.prompts,
-        settings=ReNoise(iterations=0, tolerance=0),
+        method=ReNoise(iterations=0, tolerance=0),
         num_inference_steps=2,
         **size,
         **call,
@@ -120,7 +120,7 @@ def test_an_inversion_of_another_pipeline_is_refused():
 
 
 def test_weights_tell_models_apart_whatever_they_are_called(tmp_path):
-    options = dict(num_inference_steps=2, settings=ReNoise(iterations=0, tolerance=0), measure=False)
+    options = dict(num_inference_steps=2, method=ReNoise(iterations=0, tolerance=0), measure=False)
     tiny = TINY["sd"]()
     found = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, **options, **split(tiny)[0])
     loaded = renoise.Inversion.load(found.save(tmp_path / "x.safetensors"))
@@ -149,7 +149,7 @@ def test_guidance_with_a_momentum_is_refused_and_without_one_left_as_it_was():
     tiny = TINY["sd"]()
     guider = diffusers.guiders.AdaptiveProjectedMixGuidance()
     vars(tiny.pipe)["guider"] = guider
-    options = dict(num_inference_steps=2, settings=ReNoise(iterations=0, tolerance=0), measure=False, **split(tiny)[0])
+    options = dict(num_inference_steps=2, method=ReNoise(iterations=0, tolerance=0), measure=False, **split(tiny)[0])
     with pytest.raises(ValueError, match="adaptive_projected_guidance_momentum = None"):
         renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, **options)
     guider.adaptive_projected_guidance_momentum = None
@@ -159,7 +159,7 @@ def test_guidance_with_a_momentum_is_refused_and_without_one_left_as_it_was():
 def test_an_inversion_that_lost_its_noises_is_refused():
     tiny = TINY["sdxl_turbo"]()
     size, call = split(tiny)
-    more = dict(num_inference_steps=3, settings=ReNoise(iterations=0, tolerance=0), measure=False, **size, **call)
+    more = dict(num_inference_steps=3, method=ReNoise(iterations=0, tolerance=0), measure=False, **size, **call)
     found = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, **more)
     assert found.noises is not None
     for noises in (None, found.noises[:1]):

@@ -48,14 +48,14 @@ def test_patch_kl_gradient_is_that_of_the_loss():
 
 def test_whitening_brings_the_statistics_of_the_reference():
     n, reference = normal(1, 4, 16, 16) * 2 + 1, normal(1, 4, 16, 16, seed=1)
-    moved = regularize.whiten(n, reference, pair=0, kl=0.5, rolls=random.Random(0))
+    moved = regularize.EditLoss(0, 0.5, reference, "0")(n, 1)
     assert kl_loss(moved, reference) < 0.7 * kl_loss(n, reference)
 
 
 def test_whitening_removes_correlation():
     n = normal(1, 4, 16, 16)
     smooth = n + n.roll(1, -1) + n.roll(1, -2)
-    moved = regularize.whiten(smooth, None, pair=20, kl=0, rolls=random.Random(0))
+    moved = regularize.EditLoss(20, 0, None, "0")(smooth, 1)
 
     def correlation(x: torch.Tensor) -> torch.Tensor:
         return (x * x.roll(1, -1)).mean().abs() / x.square().mean()
@@ -71,7 +71,7 @@ def test_flat_maps_give_numbers_in_every_dtype(dtype, flat):
         n[..., :8] = 3.0
     if flat in ("reference", "both"):
         reference[..., 4:] = -2.0
-    moved = regularize.whiten(n, reference, pair=20, kl=0.075, rolls=random.Random(0))
+    moved = regularize.EditLoss(20, 0.075, reference, "0")(n, 1)
     assert moved.dtype == dtype
     assert moved.isfinite().all()
     assert moved.abs().max() < 100
@@ -79,8 +79,8 @@ def test_flat_maps_give_numbers_in_every_dtype(dtype, flat):
 
 def test_each_image_is_moved_by_itself():
     n, reference = normal(3, 4, 16, 16), normal(3, 4, 16, 16, seed=1)
-    together = regularize.whiten(n, reference, pair=10, kl=0.05, rolls=random.Random(0))
-    alone = regularize.whiten(n[1:2], reference[1:2], pair=10, kl=0.05, rolls=random.Random(0))
+    together = regularize.EditLoss(10, 0.05, reference, "0")(n, 1)
+    alone = regularize.EditLoss(10, 0.05, reference[1:2], "0")(n[1:2], 1)
     torch.testing.assert_close(together[1:2], alone)
 
 
@@ -90,10 +90,8 @@ def test_every_layout_is_read_as_maps():
     torch.testing.assert_close(regularize.maps(video), n)
     torch.testing.assert_close(regularize.maps(tokens, aspect=0.6), n)
     reference = normal(2, 4, 6, 10, seed=1)
-    plain = regularize.whiten(n, reference, pair=10, kl=0.05, rolls=random.Random(0))
-    packed = regularize.whiten(
-        tokens, reference.flatten(2).transpose(1, 2), pair=10, kl=0.05, rolls=random.Random(0), aspect=0.6
-    )
+    plain = regularize.EditLoss(10, 0.05, reference, "0")(n, 1)
+    packed = regularize.EditLoss(10, 0.05, reference.flatten(2).transpose(1, 2), "0", aspect=0.6)(tokens, 1)
     torch.testing.assert_close(packed, plain.flatten(2).transpose(1, 2))
     with pytest.raises(ValueError, match="no grid"):
         regularize.maps(normal(1, 7, 4), aspect=1.0)

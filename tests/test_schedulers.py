@@ -19,7 +19,7 @@ from torch import Tensor
 
 from renoise.pipelines.schedulers import Reading, read
 from renoise.samplers import DDIM, DDPM, LCM, TCD
-from renoise.step import FORGOTTEN, Step, plan
+from renoise.step import SMALLEST_A, Step, plan
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__")  # numpy on what diffusers does to its tables
 
@@ -139,7 +139,7 @@ def _compare(host: Any, reading: Reading, dtype: torch.dtype) -> float:
     drawn = (
         dtype if hasattr(host, "alphas_cumprod") else torch.float32
     )  # flow matching works on float32 latents whatever comes
-    steps, worst = dict(zip(reading.keep, _steps(reading), strict=True)), 0.0
+    steps, worst = dict(zip(reading.step_indices, _steps(reading), strict=True)), 0.0
     for index in range(len(reading.timesteps)):
         # float32 numbers: Euler would round others
         y, out = torch.randn(SHAPE), torch.randn(SHAPE, dtype=dtype)
@@ -164,7 +164,7 @@ def test_steps_are_the_hosts_own(name: str, config: dict[str, Any], n: int) -> N
     reading = read(host)
     assert reading.note is None
     assert reading.schedule.levels[-1].time == 0
-    assert len(reading.keep) == len(reading.schedule.levels) - 1
+    assert len(reading.step_indices) == len(reading.schedule.levels) - 1
     if n > 1:  # one step ends clean and draws no noise, whatever the sampler
         assert reading.sampler == _sampler(name, config)
     assert _compare(copy.deepcopy(host), reading, torch.float32) < 1e-6
@@ -180,7 +180,7 @@ def test_inverses_are_exact(name: str, config: dict[str, Any], n: int) -> None:
     for step in _steps(read(_set(name, config, n))):
         x_t, out, z = torch.randn(3, *SHAPE, dtype=torch.float64)
         x_s = step.denoise(x_t, out, z)
-        if abs(step.a) >= FORGOTTEN:
+        if abs(step.a) >= SMALLEST_A:
             assert float((step.renoise(x_s, out, z) - x_t).abs().max()) < 1e-10
         else:  # a consistency step of a v or sample network, or one that starts at alpha = 0, all but forgets x_t
             with pytest.raises(ValueError, match="forgets"):
@@ -215,7 +215,7 @@ def test_a_multistep_host_lends_its_levels_and_is_noted(name: str, config: dict[
     assert reading.sampler == DDIM(0.0)
     assert reading.note is not None
     assert reading.note.startswith(f"{name} makes a step of several network evaluations: DDIM")
-    for index, level in zip(reading.keep, reading.schedule.levels, strict=False):
+    for index, level in zip(reading.step_indices, reading.schedule.levels, strict=False):
         assert float(reading.timesteps[index]) == level.time
     angles = [math.atan2(level.sigma, level.alpha) for level in reading.schedule.levels]
     assert angles == sorted(set(angles), reverse=True)
@@ -224,7 +224,7 @@ def test_a_multistep_host_lends_its_levels_and_is_noted(name: str, config: dict[
 def test_repeated_timesteps_are_left_out() -> None:
     reading = read(_set("HeunDiscreteScheduler", STABLE_DIFFUSION, 4))
     assert [float(t) for t in reading.timesteps] == [999, 666, 666, 333, 333, 0, 0]
-    assert reading.keep == (0, 2, 4, 6)
+    assert reading.step_indices == (0, 2, 4, 6)
 
 
 def test_a_solver_of_first_order_needs_no_note() -> None:

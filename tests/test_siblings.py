@@ -54,7 +54,7 @@ def test_a_photograph_comes_back_within_44_evaluations_and_its_noise_is_noise(pi
     chosen = scenes[::16][:4]
     found = renoise.invert(pipes[name], [path for path, _ in chosen], [caption for _, caption in chosen])
     assert found.psnr is not None
-    lost = [ceiling - got for got, ceiling in zip(found.psnr, found.ceiling_psnr, strict=True)]
+    lost = [ceiling - got for got, ceiling in zip(found.psnr, found.autoencoder_psnr, strict=True)]
     assert statistics.median(lost) < 1
     # the last step of one of the four does not contract, and that is said
     assert sum(loss > 1 for loss in lost) <= 1
@@ -63,7 +63,7 @@ def test_a_photograph_comes_back_within_44_evaluations_and_its_noise_is_noise(pi
     assert found.evaluations + len(found.residuals) <= 44
     assert found.noises is not None
     assert len(found.noises) == 3
-    assert all(0.9 < std < 1.1 for std in found.record.metrics["std"])
+    assert all(0.9 < std < 1.1 for std in found.record.metrics.std)
     assert 0.9 < found.noises.std() < 1.5
 
 
@@ -76,7 +76,7 @@ def test_seed_decides_the_noises_and_strength_how_many_there_are(pipes, name, sc
     half = renoise.invert(pipes[name], path, caption, strength=0.5)
     assert half.noises is not None
     assert len(half.noises) == 1
-    assert half.psnr[0] > half.ceiling_psnr[0] - 1
+    assert half.psnr[0] > half.autoencoder_psnr[0] - 1
     with pytest.raises(ValueError, match="num_inference_steps"):
         renoise.reconstruct(pipes[name], first, num_inference_steps=3)
 
@@ -109,7 +109,7 @@ def test_a_default_edit_asks_once_a_step_each_way_and_twice_for_its_mask(pipes, 
     drawing = 8 if PRESETS[name].edit_guidance_scale > 1 else 4  # guidance asks under both prompts
     with ExitStack() as stack:
         rows = count_rows(pipes[name], stack)
-        found = renoise.invert(pipes[name], path, caption, settings=settings, measure=False)
+        found = renoise.invert(pipes[name], path, caption, method=settings, measure=False)
         renoise.edit(pipes[name], found, "a photo of a yellow lemon on a white background")
     assert (found.evaluations, rows[0]) == (4, 4 + 2 + drawing)
 
@@ -117,9 +117,9 @@ def test_a_default_edit_asks_once_a_step_each_way_and_twice_for_its_mask(pipes, 
 def test_an_edit_of_a_single_step_has_no_noise_to_correct(pipes, scenes):
     path, caption = scenes[0]
     settings = PRESETS["orchard-turbo"].edit_settings
-    found = renoise.invert(pipes["orchard-turbo"], path, caption, settings=settings, strength=0.25, measure=False)
+    found = renoise.invert(pipes["orchard-turbo"], path, caption, method=settings, strength=0.25, measure=False)
     assert found.noises is None
-    assert found.record.settings["correction"] == 0
+    assert found.record.settings["noise_correction"] == 0
 
 
 def test_one_is_not_taken_for_the_other(pipes, scenes):

@@ -13,19 +13,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from renoise.api import edit, invert, load, reconstruct
+    from renoise.api import default_method, edit, invert, load, reconstruct
     from renoise.inversion import Inversion
+    from renoise.methods import METHODS
+    from renoise.methods.renoise import ReNoise
     from renoise.pipelines.presets import PRESETS
-    from renoise.settings import ReNoise
 
     __version__: str
 
-__all__ = ["PRESETS", "Inversion", "ReNoise", "__version__", "edit", "invert", "load", "reconstruct"]
+__all__ = [
+    "METHODS",
+    "PRESETS",
+    "Inversion",
+    "ReNoise",
+    "__version__",
+    "default_method",
+    "edit",
+    "invert",
+    "load",
+    "reconstruct",
+]
 
 _HOME = {
+    "METHODS": "renoise.methods",
     "PRESETS": "renoise.pipelines.presets",
     "Inversion": "renoise.inversion",
-    "ReNoise": "renoise.settings",
+    "ReNoise": "renoise.methods.renoise",
+    "default_method": "renoise.api",
     "edit": "renoise.api",
     "invert": "renoise.api",
     "load": "renoise.api",

@@ -1,4 +1,4 @@
-"""Photograph and prompt → inversion → picture: the four functions most users need, over a loaded diffusers pipeline.
+"""Photograph and prompt → inversion → picture: the functions most users need, over a loaded diffusers pipeline.
 
     pipe = renoise.load("orchard")                                 # or any DiffusionPipeline you have loaded
     inversion = renoise.invert(pipe, photograph, "a photo of a red apple on a white background")
@@ -8,33 +8,39 @@
 No state is kept on the pipeline. Arguments not named here go to the pipeline's `__call__` as they are.
 """
 
-import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from renoise import algorithm, baselines, images
-from renoise.algorithm import Program, Progress, Result, Trajectory
-from renoise.drawing import Picture, edit, first_step, reconstruct
-from renoise.inversion import Inversion, Record, describe
+from renoise import images, methods
+from renoise.drawing import Picture, edit, reconstruct
+from renoise.inversion import Inversion
+from renoise.methods import Method
+from renoise.methods.method import GRADIENTS, STOCHASTIC
+from renoise.methods.renoise import ReNoise
 from renoise.metrics import psnr
-from renoise.pipelines import calling
+from renoise.pipelines import identity
 from renoise.pipelines import latents as autoencoding
-from renoise.pipelines.driver import Run, drive
+from renoise.pipelines.arguments import eta_of, split_for_file, step_count
+from renoise.pipelines.call import Call, first_step
+from renoise.pipelines.defaults import default_method, method_for_steps
+from renoise.pipelines.driver import Run
 from renoise.pipelines.finding import find
+from renoise.pipelines.guidance import unguided
 from renoise.pipelines.loading import load
+from renoise.pipelines.prompts import per_image, too_long
 from renoise.pipelines.schedulers import Reading
-from renoise.settings import CLOSED, ReNoise
+from renoise.programs import Inverted, Photograph, Program, Progress, drive_from
+from renoise.record import Metrics, Record, plain_settings
 
-LOST = 3.0  # dB below the autoencoder alone: there it can be seen that the inversion is not exact
+LARGEST_DROP = 3.0  # dB below the autoencoder alone: more can be seen
 
-__all__ = ["edit", "invert", "load", "reconstruct"]
+__all__ = ["default_method", "edit", "invert", "load", "reconstruct"]
 
 
 def invert(
@@ -43,8 +49,7 @@ def invert(
     /,
     prompt: str | Sequence[str] = "",
     *,
-    method: str = "renoise",
-    settings: ReNoise | None = None,
+    method: Method | str | None = None,
     num_inference_steps: int | None = None,
     negative_prompt: str | Sequence[str] | None = None,
     guidance_scale: float | None = None,
@@ -57,161 +62,132 @@ def invert(
     progress: Progress | None = None,
     **call: Any,
 ) -> Inversion:
-    """Find the noise of which `pipe` would draw the photograph (ReNoise, arXiv 2403.14602).
+    """Find the noise from which `pipe` draws the photograph (ReNoise, arXiv 2403.14602).
 
-    image      one picture or a list of them: PIL, tensor in [0, 1] or path; scaled and cropped to the size, never squashed
-    prompt     what the photograph shows: one for all, or one for each
-    method     "renoise"; to compare with, "sdedit" and "flowedit" (noised, not inverted) or "edit-friendly" (DDPM): baselines.py
-    settings, num_inference_steps, guidance_scale    None: the preset's, or `ReNoise.for_pipeline`'s and 1.0 (no guidance)
-    strength   in (0, 1]: how far to go towards pure noise; less keeps more of the photograph when it is edited
-    seed       of the noises of stochastic samplers; the same for every image and on every device
-    latents    clean latents (B, ...) as the pipeline's loop has them, instead of `image`, for an autoencoder not known here
-    measure    reconstruct afterwards, for `psnr` and `ceiling_psnr` (costs as many network evaluations as there are steps)
-    progress   called with (evaluations made, evaluations expected)
+    Args:
+        image: one picture or a list of them: PIL images, tensors (3, H, W) in [0, 1] or paths. Files and PIL images are scaled
+            and
+            cropped to the size, never squashed.
+        prompt: what the photograph shows; one for all images or one for each.
+        method: a method such as `ReNoise(iterations=9)`, or a name in `renoise.METHODS`. None takes the model's own settings of
+            ReNoise (`renoise.default_method`).
+        num_inference_steps: None takes the preset's, or the pipeline's default.
+        guidance_scale: None takes the preset's, or the scale that guides nothing.
+        strength: in (0, 1], how far to go towards pure noise. Less keeps more of the photograph when it is edited.
+        seed: decides all random numbers; they are the same for every image and on every device.
+        height, width: size of the picture in pixels. None takes the preset's, or the pipeline's default.
+        latents: clean latents (B, ...) as the pipeline's loop has them, instead of `image`.
+        measure: reconstruct afterwards, for `psnr` and `autoencoder_psnr`. Costs one network evaluation a step.
+        progress: called with (evaluations made, evaluations expected).
+        **call: more arguments of the pipeline.
 
-    ValueError names an argument that cannot be used, and the fix.
+    Raises:
+        ValueError: an argument cannot be used. The message names it, and the fix.
     """
     if not 0 < strength <= 1:
         raise ValueError(f"strength must lie in (0, 1], got {strength}")
-    if method not in baselines.METHODS:
-        raise ValueError(f"method must be one of {', '.join(baselines.METHODS)}, got {method!r}")
-    if method != "renoise" and settings is not None:
-        raise ValueError(f"settings are ReNoise's: leave them out for method={method!r}")
     if (image is None) == (latents is None):
         raise ValueError("pass either an image or latents=, not both and not neither")
-    calling.refuse(pipe, call)
+    chosen = None if method is None or method == ReNoise.name else methods.get(method)
     preset = find(pipe)
-    count = calling.step_count(pipe, num_inference_steps, preset)
-    chosen = settings or (preset.settings if preset else ReNoise.for_pipeline(pipe, count))
+    if chosen is not None and STOCHASTIC in chosen.needs and "eta" not in call and eta_of(pipe, call) == 0.0:
+        call["eta"] = 1.0  # DDIM draws noise if it is asked to
+    count = step_count(pipe, num_inference_steps, preset)
     if guidance_scale is None:
-        guidance_scale = preset.guidance_scale if preset else calling.unguided(pipe)
+        guidance_scale = preset.guidance_scale if preset else unguided(pipe)
     call = {**(preset.call if preset else {}), **call}
-    height, width = calling.size(pipe, preset, height, width)
+    height, width = autoencoding.picture_size(pipe, preset, height, width)
     pictures = None if image is None else images.batch(image, height, width)
-    if pictures is not None:
-        x_0 = autoencoding.encode(pipe, pictures)
-    else:
-        assert latents is not None
-        x_0 = latents.to(pipe._execution_device, torch.float32)
-    if not x_0.isfinite().all():
-        raise ValueError("the clean latents are not finite: load the pipeline in another dtype, or check latents=")
-    prompts = calling.spread(prompt, len(x_0), "prompt")
-    negatives = None if negative_prompt is None else calling.spread(negative_prompt, len(x_0), "negative_prompt")
-    arguments = calling.arguments(pipe, prompts, negatives, guidance_scale, height, width, count, call)
-    made: dict[str, Any] = {}
-    eta = calling.noisiness(pipe, call)
+    x_0 = autoencoding.clean_latents(pipe, pictures, latents)
+    prompts = per_image(prompt, len(x_0), "prompt")
+    negatives = None if negative_prompt is None else per_image(negative_prompt, len(x_0), "negative_prompt")
+    this = Call(pipe, prompts, negatives, guidance_scale, height, width, count, call)
+    photograph = Photograph(x_0, seed, aspect=height / width)
+    used: Method | None = None
 
-    def program(reading: Reading) -> Program[Trajectory]:
-        steps = calling.steps(reading, eta)
+    def program(reading: Reading) -> Program[Inverted]:
+        nonlocal used
+        steps = this.steps(reading)
         start = first_step(len(steps), strength)
-        stochastic = sum(step.stochastic for step in steps[start:])
-        used = chosen
-        if not stochastic and (settings is None or any(step.stochastic for step in steps)):
-            used = replace(chosen, correction=0.0)  # the sampler draws no noise, or none in the steps that are taken
-        elif settings is None and stochastic and not chosen.correction:  # its eta makes the sampler draw noise
-            used = replace(CLOSED, iterations=chosen.iterations, source=f"rule for a stochastic sampler (eta {eta})")
-        made.update(steps=steps[start:], start=start, settings=used)
-        taken = len(steps) - start
-
-        def draw(purpose: str, number: int) -> Tensor:
-            return algorithm.noises(seed, purpose, number, x_0)
-
-        noises = draw("sampler", stochastic) if stochastic else None
-        if method in ("sdedit", "flowedit"):
-            inverting = baselines.sdedit(steps, x_0, draw("guess", 1)[0], noises, start)
-        elif method == "edit-friendly":
-            inverting = baselines.edit_friendly(steps, x_0, draw("guess", taken), start)
-        else:
-            inverting = algorithm.invert(
-                steps,
-                x_0,
-                used,
-                noises=noises,
-                references=draw("reference", taken) if used.lambda_kl > 0 else None,
-                guesses=draw("guess", taken) if used.first_guess == "posterior" else None,
-                start=start,
-                seed=seed,
-                aspect=height / width,
-            )
-        return algorithm.watched(inverting, taken, progress)
+        used = (chosen or method_for_steps(pipe, steps)).prepare(steps, start)
+        return drive_from(used.invert(steps[start:], photograph), start, len(steps), progress)
 
     began = time.perf_counter()
-    run = _drive(pipe, program, tuple(x_0.shape), {**arguments, "output_type": "latent"})
-    notes = calling.too_long(pipe, prompts + (negatives or []), call) + [note for note in (run.reading.note,) if note]
-    notes += run.result.doubts(made["steps"], made["settings"].tolerance, whole=made["start"] == 0)
-    plain, needs = calling.parts(call)
-    record = Record(
-        model=calling.identity(pipe),
-        adapters=calling.adapters(pipe),
-        weights=calling.weights(pipe),
-        revision=calling.revision(pipe),
-        pipeline=type(pipe).__name__,
-        sampler=repr(calling.sampler(run.reading, eta)),
-        prediction=run.reading.prediction.name,
-        levels=[[level.alpha, level.sigma, level.time] for level in run.reading.schedule.levels],
-        start=made["start"],
-        prompt=prompts,
-        negative_prompt=negatives,
-        height=height,
-        width=width,
-        seed=seed,
-        strength=strength,
-        num_inference_steps=count,
-        guidance_scale=guidance_scale,
-        settings=_plain(made["settings"]) if method == "renoise" else {"method": method},
-        versions={name: version(name) for name in ("renoise", "diffusers", "transformers", "torch")},
-        call=plain,
-        needs=needs,
-        metrics={**describe(run.result, run.evaluations), "seconds": time.perf_counter() - began, "warnings": notes},
+    measure = measure and pictures is not None
+    run = this.drive(
+        program,
+        tuple(x_0.shape),
+        output_type="pt" if measure else "latent",
+        decode=lambda found: found.trajectory[
+            -1
+        ],  # x_0: the autoencoder's picture of the photograph, at no further cost
+        gradients=chosen is not None and GRADIENTS in chosen.needs,
     )
-    inversion = Inversion(run.result.x_T, run.result.noises, record, run.result.course)
-    if measure and pictures is not None:
-        bare = _decoded(pipe, x_0, {**arguments, "output_type": "pt"})
-        rebuilt = reconstruct(pipe, inversion, output_type="pt", **{name: call[name] for name in needs})
-        for name, picture in (("ceiling_psnr", bare), ("psnr", rebuilt)):
-            record.metrics[name] = psnr(picture.to(pictures.device), pictures).tolist()
-        if method == "renoise":
-            notes += _losses(record.metrics["ceiling_psnr"], record.metrics["psnr"], made["settings"])
-    for note in notes:
+    assert used is not None
+    inversion = _inversion(run, this, used, photograph, strength, time.perf_counter() - began)
+    if measure and run.output is not None:
+        assert pictures is not None
+        inversion = _measured(inversion, this, used, pictures, run.output.images)
+    for note in inversion.warnings:
         warnings.warn(note, stacklevel=2)
     return inversion
 
 
-def _losses(ceiling: list[float], reached: list[float], settings: ReNoise) -> list[str]:
-    """A warning if a small residual hides a large error: some steps amplify what is left."""
-    lost = [most - got for most, got in zip(ceiling, reached, strict=True)]
-    if settings.tolerance == 0 or not max(lost) > LOST:
+def _inversion(
+    run: Run[Inverted], call: Call, method: Method, photograph: Photograph, strength: float, seconds: float
+) -> Inversion:
+    """Put what was found together with the record of how."""
+    pipe, found, levels = call.pipe, run.result, run.reading.schedule.levels
+    start = len(levels) - 1 - len(found.trajectory)
+    notes = too_long(pipe, call.prompts + (call.negative_prompts or []), call.extra)
+    notes += [run.reading.note] if run.reading.note else []
+    notes += method.warnings(found, call.steps(run.reading)[start:], to_noise=start == 0)
+    plain, required = split_for_file(call.extra)
+    record = Record(
+        model=identity.identity(pipe),
+        adapters=identity.adapters(pipe),
+        fingerprint=identity.fingerprint(pipe),
+        revision=identity.revision(pipe),
+        pipeline=type(pipe).__name__,
+        sampler=repr(call.sampler(run.reading)),
+        prediction=run.reading.prediction.name,
+        levels=[(level.alpha, level.sigma, level.time) for level in levels],
+        start=start,
+        prompt=call.prompts,
+        negative_prompt=call.negative_prompts,
+        height=call.height,
+        width=call.width,
+        seed=photograph.seed,
+        strength=strength,
+        num_inference_steps=call.num_inference_steps,
+        guidance_scale=call.guidance_scale,
+        method=method.name,
+        settings=plain_settings(method),
+        versions={name: version(name) for name in ("renoise", "diffusers", "transformers", "torch")},
+        call=plain,
+        required_arguments=required,
+        metrics=Metrics.of(found, run.evaluations, seconds, notes),
+    )
+    return Inversion(found.x_T, found.noises, record, found.trajectory)
+
+
+def _measured(inversion: Inversion, call: Call, method: Method, pictures: Tensor, decoded: Tensor) -> Inversion:
+    """Reconstruct the photographs (B, 3, H, W), and record how close they and the autoencoder's pictures come."""
+    given = {name: call.extra[name] for name in inversion.record.required_arguments}
+    rebuilt = reconstruct(call.pipe, inversion, output_type="pt", **given)
+    reached, ceiling = (psnr(picture.to(pictures.device), pictures).tolist() for picture in (rebuilt, decoded))
+    notes = list(inversion.warnings)
+    if method.reconstructs:
+        notes += _drop_warnings(ceiling, reached, getattr(method, "tolerance", 0.0))
+    metrics = replace(inversion.record.metrics, psnr=reached, autoencoder_psnr=ceiling, warnings=notes)
+    return replace(inversion, record=replace(inversion.record, metrics=metrics))
+
+
+def _drop_warnings(ceiling: list[float], reached: list[float], tolerance: float) -> list[str]:
+    """Warn if a small residual hides a large error: some steps amplify what is left."""
+    drops = [most - got for most, got in zip(ceiling, reached, strict=True)]
+    if tolerance == 0 or not max(drops) > LARGEST_DROP:
         return []
-    many = f"{sum(loss > LOST for loss in lost)} of {len(lost)} pictures come back up to {max(lost):.1f} dB PSNR below"
-    remedy = f"try a tolerance below {settings.tolerance:.2g}, more iterations or more steps"
-    return [f"{many} what the autoencoder keeps: {remedy}"]
-
-
-def _decoded(pipe: Any, x_0: Tensor, arguments: dict[str, Any]) -> Tensor:
-    """What the pipeline's own decoding makes of x_0, without asking its network if that can be helped."""
-
-    def program(_: Reading) -> Program[Tensor]:
-        return x_0
-        yield
-
-    return _drive(pipe, program, tuple(x_0.shape), arguments).output.images
-
-
-def _drive(
-    pipe: Any, program: Callable[[Reading], Program[Result]], shape: tuple[int, ...], arguments: dict[str, Any]
-) -> Run[Result]:
-    """`drive`, for programs that may ask nothing: LCM pipelines decode what their last step returned, so there must be one."""
-
-    def asking(reading: Reading) -> Program[Result]:
-        yield torch.zeros(shape), 0
-        return (yield from program(reading))
-
-    try:
-        return drive(pipe, program, shape, arguments)
-    except UnboundLocalError:
-        return drive(pipe, asking, shape, arguments)
-
-
-def _plain(settings: ReNoise) -> dict[str, Any]:
-    """Settings as a file can hold them: JSON knows no infinity."""
-    return {name: "inf" if value == math.inf else value for name, value in asdict(settings).items()}
+    many = f"{sum(drop > LARGEST_DROP for drop in drops)} of {len(drops)} pictures come back up to {max(drops):.1f} dB PSNR"
+    remedy = f"try a tolerance below {tolerance:.2g}, more iterations or more steps"
+    return [f"{many} below what the autoencoder keeps: {remedy}"]

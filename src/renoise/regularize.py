@@ -9,6 +9,7 @@ noised to the same level. Both gradients are closed forms and computed for a who
 
 import math
 import random
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,30 +18,42 @@ from torch.nn.functional import avg_pool2d, interpolate
 STEPS, ROLLS = 4, 5  # gradient steps, and random rolls averaged in each (released settings of the paper)
 PATCH = 4
 COARSEST = 8  # the pyramid ends at this many pixels
-VARIANCE_FLOOR = 1e-2  # white noise in 16 pixels stays far above; a flat patch would divide by zero
-LONGEST_MOVE = (
-    0.1  # of the prediction's own size, a gradient step: L_pair is of fourth order and would overshoot on flat maps
-)
+VARIANCE_FLOOR = 1e-2  # white noise in 16 pixels stays far above; a flat patch would divide by 0
+# A gradient step moves the prediction by at most this share of its own size: L_pair is of fourth order and would overshoot.
+LONGEST_MOVE = 0.1
 
 
-def whiten(
-    epsilon: Tensor, reference: Tensor | None, *, pair: float, kl: float, rolls: random.Random, aspect: float = 1.0
-) -> Tensor:
-    """Predicted noise `epsilon` (B, ...), moved by gradient steps on  pair · L_pair + kl · L_patchKL.
+@dataclass(frozen=True)
+class EditLoss:
+    """The edit losses of one inversion step.
 
-    `reference` (same shape) is needed for kl > 0. `rolls` draws the random shifts. `aspect` is height / width of the picture, by
-    which token sequences (B, tokens, channels) are read as maps. Returns the shape and dtype of `epsilon`.
+    Args:
+        pair, kl: strengths of L_pair and L_patchKL.
+        reference: ε̂ (B, ...) at the noised clean latent, needed for kl > 0.
+        seed: decides, with the number of the iterate, the random shifts of L_pair.
+        aspect: height / width of the picture, by which token sequences (B, tokens, channels) are read as maps.
     """
-    n = maps(epsilon, aspect).float()
-    target = maps(reference, aspect).float() if reference is not None else None
-    for _ in range(STEPS):
-        if kl > 0:
-            if target is None:
-                raise ValueError("the patch-KL loss needs a reference prediction")
-            n = n - _limited(kl * patch_kl_gradient(n, target), n)
-        if pair > 0:
-            n = n - _limited(pair / ROLLS * torch.stack([pair_gradient(n, rolls) for _ in range(ROLLS)]).sum(0), n)
-    return _unmap(n, epsilon.shape).to(epsilon.dtype)
+
+    pair: float
+    kl: float
+    reference: Tensor | None = None
+    seed: str = ""
+    aspect: float = 1.0
+
+    def __call__(self, epsilon: Tensor, k: int) -> Tensor:
+        """Move the predicted noise (B, ...) of iterate k by gradient steps on  pair · L_pair + kl · L_patchKL."""
+        rolls = random.Random(f"{self.seed}/{k}")
+        n = maps(epsilon, self.aspect).float()
+        target = None if self.reference is None else maps(self.reference, self.aspect).float()
+        for _ in range(STEPS):
+            if self.kl > 0:
+                if target is None:
+                    raise ValueError("the patch-KL loss needs a reference prediction")
+                n = n - _limited(self.kl * patch_kl_gradient(n, target), n)
+            if self.pair > 0:
+                total = torch.stack([pair_gradient(n, rolls) for _ in range(ROLLS)]).sum(0)
+                n = n - _limited(self.pair / ROLLS * total, n)
+        return _unmap(n, epsilon.shape).to(epsilon.dtype)
 
 
 def pair_gradient(n: Tensor, rolls: random.Random) -> Tensor:
@@ -66,7 +79,7 @@ def patch_kl_gradient(n: Tensor, reference: Tensor) -> Tensor:
     mean_r, variance_r = _moments(reference)
     size = avg_pool2d(torch.ones_like(n[:1, :1]), PATCH, ceil_mode=True, divisor_override=1)
     pull = (1 / variance_r - 1 / variance) * (n - mean) + (mean - mean_r) / variance_r
-    return pull / _spread(size, n)
+    return pull / _per_pixel(size, n)
 
 
 def maps(x: Tensor, aspect: float = 1.0) -> Tensor:
@@ -91,7 +104,7 @@ def _unmap(n: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _limited(move: Tensor, n: Tensor) -> Tensor:
-    """The move, shortened to LONGEST_MOVE of each image's n."""
+    """Shorten the move to LONGEST_MOVE of each image's n."""
     size, longest = (x.flatten(1).norm(dim=1) for x in (move, n))
     scale = (LONGEST_MOVE * longest / size.clamp_min(torch.finfo(n.dtype).tiny)).clamp_max(1.0)
     return move * scale.reshape(-1, 1, 1, 1)
@@ -101,10 +114,10 @@ def _moments(n: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and floored variance of every pixel's patch, as maps of n's size."""
     mean = avg_pool2d(n, PATCH, ceil_mode=True)
     variance = avg_pool2d(n * n, PATCH, ceil_mode=True) - mean * mean
-    return _spread(mean, n), _spread(variance.clamp_min(VARIANCE_FLOOR), n)
+    return _per_pixel(mean, n), _per_pixel(variance.clamp_min(VARIANCE_FLOOR), n)
 
 
-def _spread(patches: Tensor, like: Tensor) -> Tensor:
+def _per_pixel(patches: Tensor, like: Tensor) -> Tensor:
     """A value per patch, as a value per pixel."""
-    spread = patches.repeat_interleave(PATCH, -2).repeat_interleave(PATCH, -1)
-    return spread[..., : like.shape[-2], : like.shape[-1]]
+    pixels = patches.repeat_interleave(PATCH, -2).repeat_interleave(PATCH, -1)
+    return pixels[..., : like.shape[-2], : like.shape[-1]]

@@ -17,7 +17,7 @@ from renoise.prediction import Prediction
 from renoise.samplers import Mix, Sampler
 from renoise.schedule import Level, Schedule
 
-FORGOTTEN = 1e-3  # |a| below this: an error in x_s would come back a thousandfold
+SMALLEST_A = 1e-3  # below, an error in x_s would come back a thousandfold
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class Step:
         """Whether the step draws fresh noise."""
         return self.c > 0
 
-    def z_from(self, noises: Tensor | None, number: int) -> Tensor | None:
-        """This step's z among the noises (m, B, ...) of a run whose step `number` it is; None if it draws none."""
-        return noises[number] if noises is not None and self.stochastic else None
+    def noise_from(self, noises: Tensor | None, i: int) -> Tensor | None:
+        """Return step number i's z among the noises (m, B, ...) of a run's stochastic steps; None if it draws none."""
+        return noises[i] if noises is not None and self.stochastic else None
 
     def denoise(self, x_t: Tensor, out: Tensor, z: Tensor | None = None) -> Tensor:
         """x_s, from x_t and the network's output there; z is the fresh noise of a stochastic step."""
@@ -56,7 +56,7 @@ class Step:
 
     def renoise(self, x_s: Tensor, out: Tensor, z: Tensor | None = None) -> Tensor:
         """x_t, from x_s and the network's output at x_t (eq. 2). ValueError where the step forgets x_t (a near 0)."""
-        if abs(self.a) < FORGOTTEN:
+        if abs(self.a) < SMALLEST_A:
             raise ValueError(
                 f"the step from {self.t} to {self.s} forgets x_t: it has no inverse. Try a deterministic sampler"
             )
@@ -89,8 +89,8 @@ class Step:
             raise ValueError(f"at {self.t} the output of a {self.prediction.name} network says nothing about the noise")
         return (epsilon - p * x_t) / q
 
-    def carry(self, x_s: Tensor, epsilon: Tensor, z: Tensor | None = None) -> Tensor:
-        """x_t if the network saw ε̂ = epsilon in it: x_s carried on along a known noise direction, no evaluation needed."""
+    def extrapolate(self, x_s: Tensor, epsilon: Tensor, z: Tensor | None = None) -> Tensor:
+        """Continue x_s along a known ε̂ -> the x_t in which the network would see ε̂ = epsilon. No evaluation is needed."""
         A, B, C = self.mix
         x_0 = self._add_noise(x_s - B * epsilon, z, -C) / A
         return self.t.alpha * x_0 + self.t.sigma * epsilon

@@ -11,18 +11,21 @@ import transformers
 import renoise
 from renoise.bench.ways import ways
 from renoise.cli import main
+from renoise.methods.renoise import DETERMINISTIC, STOCHASTIC, ReNoise
 from renoise.pipelines import perception
 from tests.bench.conftest import EXAMPLE, Run, picture, pie_folder
 from tests.tiny import TINY
 
 
-@pytest.mark.parametrize("name", ["orchard", "sdxl-turbo"])
-def test_every_way_is_one_that_the_library_accepts(name):
-    preset = renoise.PRESETS[name]
-    names = [way.name for way in ways(preset)]
+@pytest.mark.parametrize(("settings", "steps"), [(DETERMINISTIC, 10), (STOCHASTIC, 4)])
+def test_the_ways_have_names_of_their_own_and_use_every_method(settings: ReNoise, steps: int):
+    every = list(ways(settings, settings, 1.2, steps))
+    names = [way.name for way in every]
     assert names[0] == "default"
     assert len(names) == len(set(names))
     assert {"SDEdit 0.5", "the paper's settings"} <= set(names)
+    used = {way.invert.get("method", "renoise") for way in every}
+    assert {method if isinstance(method, str) else method.name for method in used} == set(renoise.METHODS)
 
 
 def test_pie_bench_runs_and_says_what_is_not_measured(here: Path, bench: Run):
@@ -42,8 +45,11 @@ def test_pie_bench_runs_and_says_what_is_not_measured(here: Path, bench: Run):
 def test_a_model_that_has_no_preset_is_measured_too(here: Path, bench: Run):
     TINY["sd"]().pipe.save_pretrained(here / "model")
     folder = pie_folder(here)
-    rows = bench("edit", folder, "--model", "model", "--only", "keep 1")["rows"]
-    assert [row["way"] for row in rows] == ["plain inversion, keep 1", "plain inversion, keep 1, mask found"]
+    rows = bench("edit", folder, "--model", "model", "--only", "source correction 1")["rows"]
+    assert [row["way"] for row in rows] == [
+        "plain inversion, source correction 1",
+        "plain inversion, source correction 1, mask found",
+    ]
 
 
 def test_perceptual_metrics_are_measured_where_their_weights_are(

@@ -14,7 +14,7 @@ import renoise
 from renoise import images
 from renoise.cli.demo import edits
 from renoise.cli.options import InversionOptions
-from renoise.settings import ReNoise
+from renoise.methods.renoise import ReNoise
 from tests.cli.conftest import PROMPT, Run, fails
 
 # --- what it does ------------------------------------------------------------------------------------------------------
@@ -41,12 +41,13 @@ def test_json_is_one_object_with_everything(run: Run, tiny: list[str], models: P
     found = json.loads(out)
     assert (status, err) == (0, "")
     assert set(found) == {
-        "outputs", "model", "prompt", "psnr", "ceiling_psnr", "evaluations", "residuals", "seconds", "warnings", "settings",
+        "outputs", "model", "prompt", "psnr", "autoencoder_psnr", "evaluations", "residuals", "seconds", "warnings", "method",
+        "settings",
     }  # fmt: skip
     assert found["outputs"] == ["apple.safetensors"]
     assert (found["prompt"], found["model"]) == (PROMPT, str(models / "sd"))
     assert all("standard deviation" in text for text in found["warnings"])  # random weights draw no photographs
-    assert found["psnr"] <= found["ceiling_psnr"] + 1
+    assert found["psnr"] <= found["autoencoder_psnr"] + 1
     assert found["evaluations"] >= 3
     assert len(found["residuals"]) == 3
     assert ReNoise(**found["settings"])
@@ -104,7 +105,7 @@ def test_demo_without_any_argument(run: Run):
     assert found["model"] == "orchard"
     assert len(found["to"]) == 3
     assert all(Path(path).exists() for path in found["outputs"])
-    assert found["psnr"] > found["ceiling_psnr"] - 3
+    assert found["psnr"] > found["autoencoder_psnr"] - 3
 
 
 @pytest.mark.parametrize(
@@ -137,20 +138,20 @@ def test_the_demo_has_three_edits_for_any_prompt(prompt: str):
 def test_options_reach_the_inversion(run: Run, models: Path, tiny: list[str]):
     status, out, _ = run(
         "invert", "apple.png", "--format", "json", "--model", models / "sdxl_turbo", *tiny[2:], "--iterations", "2",
-        "--tolerance", "0", "--correction", "inf", "--lambda-kl", "0.05", "--seed", "9", "--strength", "0.7",
+        "--tolerance", "0", "--noise-correction", "inf", "--lambda-kl", "0.05", "--seed", "9", "--strength", "0.7",
     )  # fmt: skip
     settings = json.loads(out)["settings"]
     assert status == 0
     assert (settings["iterations"], settings["tolerance"], settings["lambda_kl"]) == (2, 0, 0.05)
-    assert settings["correction"] == "inf"
-    assert "iterations, tolerance, lambda_kl, correction" in settings["source"]
+    assert settings["noise_correction"] == "inf"
+    assert "iterations, tolerance, lambda_kl, noise_correction" in settings["source"]
     record = renoise.Inversion.load("apple.safetensors").record
     assert (record.seed, record.strength, record.prompt) == (9, 0.7, [""])
 
 
 def test_every_inversion_option_is_an_argument_or_a_setting():
-    every = InversionOptions(*range(1, 14))  # pyright: ignore[reportArgumentType]
-    assert set(every.settings()) < set(ReNoise.__dataclass_fields__)
+    every = InversionOptions(*range(1, 15))  # pyright: ignore[reportArgumentType]
+    assert set(every.fields()) < set(ReNoise.__dataclass_fields__)
     assert len(every.given()) == len(InversionOptions.__dataclass_fields__)
 
 
@@ -213,7 +214,7 @@ def test_an_edit_in_a_mask_keeps_the_rest_and_says_how_it_was_made(run: Run, tin
     how = [
         "--mask",
         "mask.png",
-        "--keep",
+        "--source-correction",
         "0.5",
         "--guidance",
         "2",
@@ -228,7 +229,7 @@ def test_an_edit_in_a_mask_keeps_the_rest_and_says_how_it_was_made(run: Run, tin
     kept = images.fit(before, 32, 32).crop((0, 17, 32, 32))
     assert after.crop((0, 17, 32, 32)).tobytes() == kept.tobytes()
     made = json.loads(after.info["renoise"])
-    assert (made["mask"], made["keep"], made["guidance_scale"]) == ("mask.png", 0.5, 2.0)
+    assert (made["mask"], made["source_correction"], made["guidance_scale"]) == ("mask.png", 0.5, 2.0)
     assert Image.open("strip.png").width > 2 * 256
     page = Path("page.html").read_text(encoding="utf-8")
     assert page.count("<img") == 2
@@ -263,7 +264,7 @@ def test_an_interrupted_sweep_leaves_its_finished_rows(run: Run, tiny: list[str]
         return edit(*args, guidance_scale=guidance_scale, **call)
 
     monkeypatch.setattr(renoise, "edit", edit)
-    axes = ["--rows", "guidance=1,2", "--columns", "keep=0,1"]
+    axes = ["--rows", "guidance=1,2", "--columns", "source_correction=0,1"]
     assert run("sweep", "apple.png", "--to", "a lemon", *axes, *tiny)[0] == 130
     width, height = Image.open("apple-sweep.png").size
     assert (width > 2 * 256, height < 2 * 256) == (True, True)

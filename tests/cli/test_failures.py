@@ -77,7 +77,7 @@ def test_a_width_that_the_model_cannot_draw(run: Run, models: Path):
 
 
 def test_settings_that_would_have_no_effect_are_refused(run: Run, tiny: list[str], inverted: str):
-    fails(run("invert", "apple.png", *tiny, "--correction", "1"), "correction")
+    fails(run("invert", "apple.png", *tiny, "--noise-correction", "1"), "noise_correction")
     fails(run("edit", inverted, "--to", "a", "--seed", "3", "--prompt", "b"), "leave out --prompt, --seed")
 
 
@@ -89,7 +89,7 @@ def test_plain_inversion_is_one_option_on_any_preset(run: Run, tiny: list[str], 
         == 0
     )
     chosen = renoise.Inversion.load("o.safetensors").record.settings
-    assert (chosen["first_guess"], chosen["anderson"], chosen["correction"]) == ("latent", False, 0.0)
+    assert (chosen["first_guess"], chosen["anderson"], chosen["noise_correction"]) == ("latent", False, 0.0)
 
 
 def test_the_default_model_can_be_compared_with_edit_friendly_inversion(run: Run):

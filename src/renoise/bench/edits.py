@@ -72,15 +72,14 @@ def run(
 
 def _edit(pipe: Any, way: Way, tasks: Sequence[Task], batch: int) -> dict[str, tuple[Tensor, float, float]]:
     """Edit every task; return pictures (N, 3, H, W) in [0, 1], and evaluations and seconds per picture, by strength."""
-    more: dict[str, Any] = {} if way.eta is None else {"eta": way.eta}
     parts = [tasks[n : n + batch] for n in range(0, len(tasks), batch)]
     inversions: list[Inversion] = []
     began = time.perf_counter()
     for part in parts:
         prompts = [task.source for task in part]
-        inversion = api.invert(pipe, [t.picture for t in part], prompts, measure=False, **way.invert, **more)
-        assert inversion.course is not None
-        inversions.append(replace(inversion, course=inversion.course.cpu()))  # there may be many
+        inversion = api.invert(pipe, [t.picture for t in part], prompts, measure=False, **way.invert)
+        assert inversion.trajectory is not None
+        inversions.append(replace(inversion, trajectory=inversion.trajectory.cpu()))  # there may be many
     inverting = time.perf_counter() - began
     evaluations = sum(inversion.evaluations * len(inversion) for inversion in inversions)
     edited = {}

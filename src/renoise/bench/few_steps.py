@@ -21,14 +21,14 @@ import torch
 from renoise import api
 from renoise.bench.photographs import Photographs, decode
 from renoise.bench.report import photographs_line, summarize
+from renoise.methods.renoise import ReNoise
 from renoise.metrics import psnr
-from renoise.pipelines import calling
+from renoise.pipelines.defaults import default_method
+from renoise.pipelines.identity import identity
 from renoise.pipelines.latents import encode
-from renoise.pipelines.presets import PRESETS
-from renoise.settings import ReNoise
 
-PAPER = PRESETS["sdxl-turbo"].settings
-BARE = replace(PAPER, weights_low=None, weights_high=None, lambda_pair=0.0, lambda_kl=0.0, correction=0.0)
+PAPER = ReNoise.paper("sdxl-turbo")
+BARE = replace(PAPER, weights_low=None, weights_high=None, lambda_pair=0.0, lambda_kl=0.0, noise_correction=0.0)
 
 
 def rows(own: ReNoise) -> dict[str, ReNoise]:
@@ -39,11 +39,11 @@ def rows(own: ReNoise) -> dict[str, ReNoise]:
         "+4 renoising": replace(BARE, iterations=4),
         "+9 renoising": BARE,
         "+averaging": replace(BARE, weights_low=PAPER.weights_low, weights_high=PAPER.weights_high),
-        "+edit losses": replace(PAPER, correction=0.0),
+        "+edit losses": replace(PAPER, noise_correction=0.0),
         "+noise correction": PAPER,
         "posterior noises": replace(BARE, first_guess="posterior"),
-        "+closed by noise": replace(BARE, first_guess="posterior", correction=math.inf),
-        "+Anderson": replace(BARE, first_guess="posterior", correction=math.inf, anderson=True),
+        "+closed by noise": replace(BARE, first_guess="posterior", noise_correction=math.inf),
+        "+Anderson": replace(BARE, first_guess="posterior", noise_correction=math.inf, anderson=True),
         "own settings": own,
     }
 
@@ -64,7 +64,7 @@ def search(own: ReNoise) -> dict[str, ReNoise]:
         ),
         "edit losses": replace(own, lambda_pair=PAPER.lambda_pair, lambda_kl=PAPER.lambda_kl),
         **{f"tolerance {value:g}": replace(own, tolerance=value) for value in (0.0035, 0.01, 0.02, 0.03, 0.05)},
-        **{f"correction {value:g}": replace(own, correction=value) for value in (0.0, 0.14, math.inf)},
+        **{f"correction {value:g}": replace(own, noise_correction=value) for value in (0.0, 0.14, math.inf)},
     }
     return {name: settings for name, settings in changed.items() if name == "own settings" or settings != own}
 
@@ -82,7 +82,7 @@ def run(
     pictures, _ = photographs
     ceiling = psnr(decode(pipe, encode(pipe, pictures)), pictures).tolist()
     report: dict[str, Any] = {
-        "model": calling.identity(pipe),
+        "model": identity(pipe),
         "sampler": type(pipe.scheduler).__name__.removesuffix("Scheduler"),
         "steps": steps,
         "photographs": len(pictures),
@@ -90,9 +90,9 @@ def run(
         "ceiling": summarize(ceiling),
         "rows": {},
     }
-    stochastic = ReNoise.for_pipeline(pipe, steps).correction > 0
+    stochastic = default_method(pipe, steps).noise_correction > 0
     for name, one in settings.items():
-        if stochastic or one.correction == 0:
+        if stochastic or one.noise_correction == 0:
             report["rows"][name] = measure(pipe, photographs, one, steps, batch)
             progress(table_row(name, report["rows"][name]))
     return report
@@ -110,13 +110,13 @@ def measure(pipe: Any, photographs: Photographs, settings: ReNoise, steps: int, 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # plain inversion does not converge, and is here to show it
             inversion = api.invert(
-                pipe, pictures[part], captions[part], settings=settings, num_inference_steps=steps, measure=False
+                pipe, pictures[part], captions[part], method=settings, num_inference_steps=steps, measure=False
             )
             seconds += time.perf_counter() - began
             drawn = torch.as_tensor(api.reconstruct(pipe, inversion, output_type="pt")).float().cpu()
         errors += (drawn - pictures[part]).square().mean((1, 2, 3)).tolist()
         calls += [inversion.evaluations + len(inversion.residuals)] * len(inversion)
-        deviations += inversion.record.metrics["std"]
+        deviations += [std for std in inversion.record.metrics.std if std is not None]
         noises.append(1.0 if inversion.noises is None else inversion.noises.std().item())
         columns = zip(*inversion.residuals, strict=True)
         residuals += [[math.inf if value is None else value for value in column] for column in columns]

@@ -17,10 +17,10 @@ from torch import Tensor
 from renoise import api
 from renoise.bench.photographs import Photographs, decode
 from renoise.bench.report import photographs_line, summarize
+from renoise.methods.renoise import DETERMINISTIC, ReNoise
 from renoise.metrics import psnr
 from renoise.pipelines.latents import encode
 from renoise.pipelines.presets import PRESETS
-from renoise.settings import ReNoise
 
 TOLERANT = ReNoise(iterations=100, tolerance=0.005)  # the paper's iteration, but for when it stops
 Row = tuple[int, int, ReNoise]  # inversion steps, denoising steps, settings
@@ -41,7 +41,7 @@ ROWS: dict[str, Row] = {
     "4/4/9": (4, 4, fixed(9)),
     "50/50, tolerance": (50, 50, TOLERANT),
     "10/10, tolerance": (10, 10, TOLERANT),
-    "default": (PRESETS["orchard"].steps, PRESETS["orchard"].steps, PRESETS["orchard"].settings),
+    "default": (PRESETS["orchard"].steps, PRESETS["orchard"].steps, DETERMINISTIC),
 }
 
 
@@ -83,7 +83,7 @@ def measure(pipe: Any, photographs: Photographs, x_0: Tensor, row: Row, batch: i
                 pipe,
                 pictures[part],
                 captions[part],
-                settings=settings,
+                method=settings,
                 num_inference_steps=inversion_steps,
                 measure=False,
             )
@@ -92,7 +92,7 @@ def measure(pipe: Any, photographs: Photographs, x_0: Tensor, row: Row, batch: i
         values["error"] += _relative_error(torch.as_tensor(drawn).float().cpu(), x_0[part])
         values["psnr"] += psnr(decode(pipe, drawn), pictures[part]).tolist()
         values["evaluations"] += [inversion.evaluations + steps] * count
-        values["std"] += inversion.record.metrics["std"]
+        values["std"] += [std for std in inversion.record.metrics.std if std is not None]
         values["seconds"] += [seconds / count] * count
     return {
         **{f"psnr_{name}": value for name, value in summarize(values["psnr"]).items()},

@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from renoise import algorithm, api
-from renoise.algorithm import Program
+from renoise import api
 from renoise.bench.photographs import decode
 from renoise.bench.report import summarize
 from renoise.bench.tasks import Classify, Task, scores
 from renoise.inversion import Inversion
 from renoise.prediction import EPSILON
+from renoise.programs import Program
+from renoise.programs import run as run_program
 from renoise.samplers import DDIM
 from renoise.schedule import Level, Schedule
 from renoise.step import Step, plan
@@ -95,7 +96,7 @@ def measure(
     for part, inversion in inverted:
         levels = tuple(Level(*level) for level in inversion.record.levels)
         steps = plan(Schedule(levels), DDIM(), EPSILON)
-        x_0 = algorithm.run(redraw(steps, inversion.latents, iterations), steps, guided(pipe, part, guidance))
+        x_0 = run_program(redraw(steps, inversion.latents, iterations), steps, guided(pipe, part, guidance))
         pictures = decode(pipe, x_0)
         latents.append(x_0)
         scored += [scores(*one) for one in zip(part, pictures, classify(pictures), strict=True)]

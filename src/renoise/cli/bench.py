@@ -13,7 +13,6 @@ from renoise.cli.options import DEFAULT_MODEL, MODEL, ModelOptions, OutputFormat
 
 if TYPE_CHECKING:
     from renoise.bench.tasks import Classify, Task
-    from renoise.pipelines.presets import Preset
 
 app = App(name="bench", help="Measure reconstructions and edits of photographs whose right answers are known.")
 
@@ -30,6 +29,7 @@ OnlyWays = Annotated[
 ]
 Folder = Annotated[Path, Parameter(name=["--output", "-o"], help="folder of the report")]
 FOLDER = Path("renoise-bench")
+UNKNOWN_GUIDANCE = 1.5  # of an edit with a model that has no preset
 _ORCHARD = ModelOptions(model=DEFAULT_MODEL)
 
 
@@ -79,9 +79,8 @@ def few_steps(
     from renoise.bench import few_steps as benchmark
     from renoise.bench import photographs
     from renoise.bench.report import select
-    from renoise.pipelines.finding import find
+    from renoise.pipelines.defaults import default_method
     from renoise.pipelines.loading import scheduler_class
-    from renoise.settings import ReNoise
 
     with console.reporting(format) as report:
         model = _with_default(model)
@@ -94,8 +93,7 @@ def few_steps(
         photographs.check_size(pipe)
         if scheduler:
             pipe.scheduler = scheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing")
-        preset = find(pipe)
-        own = preset.settings if preset and not sampler else ReNoise.for_pipeline(pipe, steps)
+        own = default_method(pipe, steps)
         settings = benchmark.search(own) if search else benchmark.rows(own)
         settings = {name: settings[name] for name in select(settings, only)}
         figures = benchmark.run(pipe, chosen, settings, steps=steps, batch=batch, progress=console.note)
@@ -182,8 +180,10 @@ def edit(
     from renoise.bench import pie
     from renoise.bench.report import select
     from renoise.bench.ways import ways
-    from renoise.pipelines import calling
+    from renoise.pipelines.arguments import step_count
+    from renoise.pipelines.defaults import default_method
     from renoise.pipelines.finding import find
+    from renoise.pipelines.identity import identity
 
     with console.reporting(format) as report:
         tasks.check_output(output / "page.html", data, ".html")
@@ -193,12 +193,18 @@ def edit(
         else:
             _check_scenes(data, f"nor PIE-Bench ({pie.MAPPING})")
         pipe = tasks.load(_with_default(model), report)
-        preset = find(pipe) or _stand_in(pipe, calling.identity(pipe))
-        known = {way.name: way for way in ways(preset, flow="Flow" in type(pipe.scheduler).__name__)}
+        own, to_edit, steps = (
+            default_method(pipe),
+            default_method(pipe, to_edit=True),
+            step_count(pipe, None, find(pipe)),
+        )
+        guidance = getattr(find(pipe), "edit_guidance_scale", UNKNOWN_GUIDANCE)
+        every = ways(own, to_edit, guidance, steps, flow="Flow" in type(pipe.scheduler).__name__)
+        known = {way.name: way for way in every}
         wanted = [known[name] for name in select(known, only)]
         if not chosen:
             chosen, classify = _scenes(data, tasks_of_each)
-        about = {"model": preset.name, "data": data.resolve().name}
+        about = {"model": identity(pipe), "data": data.resolve().name}
         figures = benchmark.run(
             pipe, chosen, wanted, classify=classify, batch=batch, progress=console.note, about=about, folder=output
         )
@@ -255,15 +261,3 @@ def _pie_tasks(data: Path, count: int, report: console.Report) -> "list[Task]":
     if not found:
         raise ValueError(f"{data}: no entry of {pie.MAPPING} can be used")
     return found
-
-
-def _stand_in(pipe: Any, name: str) -> "Preset":
-    """Return a preset for a model that has none."""
-    from renoise.pipelines import calling
-    from renoise.pipelines.presets import Preset
-    from renoise.settings import ReNoise
-
-    return Preset(
-        name=name, repository=name, size=0, steps=calling.step_count(pipe, None, None),
-        settings=ReNoise.for_pipeline(pipe), edit_guidance_scale=1.5, source="", license="", about="",
-    )  # fmt: skip

@@ -13,13 +13,13 @@ from cyclopts import App, CycloptsError, Parameter
 from renoise.cli import console, tasks
 from renoise.cli import sweep as grid
 from renoise.cli.bench import app as bench
+from renoise.cli.method import check_keeps_noise
 from renoise.cli.options import (
     DEFAULT_MODEL,
     INVERSION,
     MODEL,
     Guidance,
     InversionOptions,
-    Keep,
     KeepOutside,
     Mask,
     ModelOptions,
@@ -28,6 +28,7 @@ from renoise.cli.options import (
     OutputFormat,
     Page,
     Prompt,
+    SourceCorrection,
     Strip,
     Targets,
     utf8,
@@ -64,8 +65,7 @@ def invert(
 ) -> None:
     """Find the noise from which the model draws a photograph, and keep it in a .safetensors file."""
     with console.reporting(format) as report:
-        if options.method == "flowedit":
-            raise ValueError("--method flowedit finds no noise to keep in a file: use renoise edit")
+        check_keeps_noise(options.method)
         image = tasks.photograph(photo)
         (path,) = tasks.outputs(output, photo, ".safetensors")
         pipe = tasks.load(model, report)
@@ -105,7 +105,7 @@ def edit(
     output: Output = None,
     guidance: Guidance = None,
     negative_prompt: Negative = None,
-    keep: Keep = None,
+    source_correction: SourceCorrection = None,
     mask: Mask = None,
     keep_outside: KeepOutside = False,
     strip: Strip = None,
@@ -143,7 +143,7 @@ def edit(
             found = tasks.invert(pipe, image, prompt or "", options, to_edit=True)
         report.describe(found)
         report.data["to"] = to
-        how = tasks.EditOptions(guidance, negative_prompt, keep, mask, image if keep_outside else None)
+        how = tasks.EditOptions(guidance, negative_prompt, source_correction, mask, image if keep_outside else None)
         tiles = [("source\n" + found.prompt[0], tasks.source_picture(pipe, found, image))] if strip or page else []
         with ExitStack() as stack:
             calls = count_rows(pipe, stack)
@@ -172,7 +172,7 @@ def sweep(
     model: ModelOptions = MODEL,
     options: InversionOptions = INVERSION,
 ) -> None:
-    """Draw a grid of edits of one photograph over two settings: guidance, keep, or a numeric option of the inversion."""
+    """Draw a grid of edits of one photograph over two settings."""
     with console.reporting(format) as report:
         image = tasks.photograph(photo)
         (path,) = tasks.outputs(output, photo, "-sweep.png")

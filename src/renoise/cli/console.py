@@ -63,15 +63,16 @@ class Report:
         """Add an inversion's own account: prompt, quality, cost, settings."""
         for text in inversion.warnings:
             self.warn(text)
-        psnr, ceiling = _first(inversion.psnr), _first(inversion.ceiling_psnr)
+        psnr, ceiling = _first(inversion.psnr), _first(inversion.autoencoder_psnr)
         evaluations, residuals = inversion.evaluations, [_first(step) for step in inversion.residuals]
         self.data |= {
             "model": inversion.record.model,
             "prompt": _first(inversion.record.prompt),
             "psnr": psnr,
-            "ceiling_psnr": ceiling,
+            "autoencoder_psnr": ceiling,
             "evaluations": evaluations,
             "residuals": residuals,
+            "method": inversion.record.method,
             "settings": inversion.record.settings,
         }
         self.lines += [f"reconstruction  {quality}" for quality in [self.quality()] if quality]
@@ -86,7 +87,7 @@ class Report:
 
     def quality(self) -> str:
         """How close the reconstruction is, and how close it could be; empty if that was not measured."""
-        psnr, ceiling = self.data.get("psnr"), self.data.get("ceiling_psnr")
+        psnr, ceiling = self.data.get("psnr"), self.data.get("autoencoder_psnr")
         if psnr is None:
             return ""
         return f"{psnr:.1f} dB PSNR" + ("" if ceiling is None else f", the autoencoder alone {ceiling:.1f} dB")
@@ -151,11 +152,12 @@ def print_fields(fields: Mapping[str, Any]) -> None:
 def print_presets(presets: Iterable["Preset"]) -> None:
     """A table of presets."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("name", "repository", "steps", "kind", "licence", "settings from"):
+    for heading in ("name", "repository", "steps", "kind", "licence", "settings", "of the paper"):
         table.add_column(heading, overflow="fold")
     for preset in presets:
-        source = preset.settings.source
-        cells = (preset.name, preset.repository, str(preset.steps), preset.about, preset.license, source)
+        settings = preset.settings.source if preset.settings else "the rule for its sampler"
+        paper = preset.paper or "none"
+        cells = (preset.name, preset.repository, str(preset.steps), preset.about, preset.license, settings, paper)
         table.add_row(*map(Text, cells))  # Text: a bracket in a name is no markup
         table.add_row()
     console = Console()  # as wide as the terminal; into a file or pipe as wide as it needs

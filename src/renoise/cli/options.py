@@ -9,9 +9,16 @@ from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
 from renoise.cli.console import Format
+from renoise.methods import METHODS
 
 DEFAULT_MODEL = "orchard"
-Method = Literal["renoise", "sdedit", "edit-friendly", "flowedit"]
+
+
+def _known_method(_: Any, name: str | None) -> None:
+    if name is not None and name not in METHODS:
+        raise ValueError(f"There is no method {name!r}, only {', '.join(METHODS)}.")
+
+
 _LARGEST_SEED = 2**63 - 1
 _POSITIVE, _NOT_NEGATIVE = Number(gte=1), Number(gte=0)
 _MODEL, _METHOD = Group("Model", sort_key=2), Group("Inversion (unset: as the model's preset says)", sort_key=3)
@@ -50,20 +57,28 @@ class InversionOptions:
         None
     )
     lambda_kl: Annotated[float | None, Parameter(help="edit loss: normal noise", validator=_NOT_NEGATIVE)] = None
-    correction: Annotated[float | None, Parameter(help="noise correction: 0 … inf", validator=_NOT_NEGATIVE)] = None
+    noise_correction: Annotated[
+        float | None, Parameter(help="how far noise may move, 0 to inf", validator=_NOT_NEGATIVE)
+    ] = None
     anderson: Annotated[bool | None, Parameter(help="Anderson acceleration")] = None
     first_guess: Annotated[
         Literal["latent", "epsilon", "posterior"] | None, Parameter(help="where the iteration begins")
     ] = None
 
-    method: Annotated[Method | None, Parameter(help="how it is inverted; the others are there to compare with")] = None
+    settings: Annotated[
+        Literal["default", "paper"], Parameter(help="start from the settings measured best, or from the paper's")
+    ] = "default"
+    method: Annotated[
+        str | None, Parameter(help=f"{', '.join(METHODS)} (default: renoise)", validator=_known_method)
+    ] = None
 
     def given(self) -> dict[str, Any]:
-        """The options that were given."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        """Return the options that were given."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {f.name: values[f.name] for f in dataclasses.fields(self) if values[f.name] != f.default}
 
-    def settings(self) -> dict[str, Any]:
-        """Those of them that are fields of ReNoise."""
+    def fields(self) -> dict[str, Any]:
+        """Return those of them that are fields of ReNoise."""
         return {name: value for name, value in self.given().items() if name not in _ARGUMENTS}
 
 
@@ -74,6 +89,7 @@ _ARGUMENTS = (
     "width",
     "height",
     "method",
+    "settings",
 )  # of renoise.invert; the others are fields of ReNoise
 MODEL, INVERSION = ModelOptions(), InversionOptions()  # nothing given
 
@@ -96,9 +112,9 @@ Guidance = Annotated[
     float | None, Parameter(help="guidance scale (default: the preset's)", validator=Number(gte=0, lt=math.inf))
 ]
 Negative = Annotated[str | None, Parameter(help="what the picture does not show", validator=utf8)]
-Keep = Annotated[
+SourceCorrection = Annotated[
     float | None,
-    Parameter(help="0 … 1: how much of what an inexact inversion lacks is made up for", validator=Number(gte=0, lte=1)),
+    Parameter(help="0 to 1: how much of what an inexact inversion lacks is added", validator=Number(gte=0, lte=1)),
 ]
 Mask = Annotated[
     str | None, Parameter(help="picture, white where it may change; auto: found; none (default: the preset's)")

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
     from renoise.inversion import Inversion
 
-_OF_EDITS = {"guidance": "guidance_scale", "keep": "keep"}
-_WHOLE = ("steps", "iterations")
-_OF_INVERSIONS = ("strength", "steps", "iterations", "tolerance", "lambda_pair", "lambda_kl", "correction")
+_OF_EDITS = {"guidance": "guidance_scale", "source_correction": "source_correction"}
+_INTEGERS = ("steps", "iterations")
+_OF_INVERSIONS = ("strength", "steps", "iterations", "tolerance", "lambda_pair", "lambda_kl", "noise_correction")
 
 
 def axis(option: str, text: str) -> tuple[str, list[float]]:
@@ -26,7 +26,7 @@ def axis(option: str, text: str) -> tuple[str, list[float]]:
     try:
         numbers = [_number(name, value) for value in values.split(",")]
     except ValueError:
-        kind = "whole numbers" if name in _WHOLE else "numbers"
+        kind = "whole numbers" if name in _INTEGERS else "numbers"
         raise ValueError(f"{option} {text}: write {kind} after the =, such as {name}=1,2,3") from None
     return name, numbers
 
@@ -61,7 +61,7 @@ def draw(
 
 def _number(name: str, text: str) -> float | int:
     value = float(text)
-    if name not in _WHOLE:
+    if name not in _INTEGERS:
         return value
     if value != int(value):
         raise ValueError(f"{name} is a whole number")

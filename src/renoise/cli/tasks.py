@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from renoise.cli import console
+from renoise.cli.method import chosen_method
 from renoise.cli.options import DEFAULT_MODEL, InversionOptions, ModelOptions
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from renoise.inversion import Inversion
-    from renoise.settings import ReNoise
 
 _IN_THE_PICTURE = (
     "model",
@@ -85,7 +85,7 @@ def load(options: ModelOptions, report: console.Report) -> Any:
 
     if options.model is None:
         report.warn(_knows_fruits())
-    name, dtype = _whole(options.model or DEFAULT_MODEL), options.dtype
+    name, dtype = _absolute(options.model or DEFAULT_MODEL), options.dtype
     if options.cpu_offload and not console.accelerated():
         raise ValueError("--cpu-offload needs an accelerator to run on, and there is none here: leave it out")
     if options.cpu_offload and dtype == "auto":
@@ -125,21 +125,18 @@ def same_model(options: ModelOptions, path: Path, found: "Inversion") -> ModelOp
 def invert(
     pipe: Any, image: "Image", prompt: str, options: InversionOptions, *, to_edit: bool = False, **call: Any
 ) -> "Inversion":
-    """The inversion of one photograph; with `to_edit` by the preset's settings for edits."""
+    """Invert one photograph; with `to_edit` by the preset's settings for edits."""
     import renoise
 
-    if options.method == "edit-friendly" and type(pipe.scheduler).__name__.startswith("DDIM"):
-        call = {"eta": 1.0, **call}  # it needs a sampler that draws noise, and DDIM is one if it is asked to be
     with console.progress("inverting") as progress:
         return renoise.invert(
             pipe,
             image,
             prompt,
-            settings=_settings(pipe, options, to_edit),
+            method=chosen_method(pipe, options, to_edit),
             num_inference_steps=options.steps,
             strength=1.0 if options.strength is None else options.strength,
             seed=options.seed or 0,
-            method=options.method or "renoise",
             height=options.height,
             width=options.width,
             progress=progress,
@@ -163,7 +160,7 @@ class EditOptions:
 
     guidance_scale: float | None = None
     negative_prompt: str | None = None
-    keep: float | None = None
+    source_correction: float | None = None
     mask: str | None = None
     original: "Image | None" = None
 
@@ -188,7 +185,7 @@ def edit(
         picture = renoise.edit(pipe, found, target, progress=progress, **how.given())[0]
     if path:
         made = {name: value for name, value in how.given().items() if name != "original"}
-        made["guidance_scale"], made["mask"] = drawing.decided(pipe, found, how.guidance_scale, how.mask)
+        made["guidance_scale"], made["mask"] = drawing.edit_defaults(pipe, found, how.guidance_scale, how.mask)
         _save(picture, path, found, prompt=target, source_prompt=found.prompt[0], **made)
     return picture
 
@@ -226,25 +223,6 @@ def _save(picture: "Image", path: Path, found: "Inversion", **made: Any) -> None
     images.save(picture, path, {name: getattr(found.record, name) for name in _IN_THE_PICTURE} | made)
 
 
-def _settings(pipe: Any, options: InversionOptions, to_edit: bool) -> "ReNoise | None":
-    """The settings for this pipeline with what was given put in; None, the library's own choice, if nothing was."""
-    from renoise.pipelines.finding import find
-    from renoise.settings import ReNoise
-
-    given, preset = options.settings(), find(pipe)
-    own = preset.edit_settings if preset and to_edit and options.method in (None, "renoise") else None
-    if not given:
-        return own
-    chosen = own or (preset.settings if preset else ReNoise.for_pipeline(pipe, options.steps))
-    if given.get("iterations") == 0:  # plain inversion, whatever the preset begins with or corrects
-        chosen = ReNoise(tolerance=0.0, source="plain inversion")
-    if given.get("iterations", chosen.iterations) != chosen.iterations:
-        given |= {"weights_low": None, "weights_high": None}  # they are a mean over another number of iterates
-    if given.get("iterations", chosen.iterations) < 2 and "anderson" not in given:
-        given["anderson"] = False  # there are no iterates to mix
-    return dataclasses.replace(chosen, **given, source=f"{chosen.source}; changed: {', '.join(options.settings())}")
-
-
 def _check_device(device: str | None) -> None:
     import torch
 
@@ -264,7 +242,7 @@ def _add_lora(pipe: Any, lora: str) -> None:
         raise ValueError(f"--lora {lora} cannot be loaded: {str(error).splitlines()[0]}") from error
 
 
-def _whole(model: str) -> str:
+def _absolute(model: str) -> str:
     """A model's name; of a folder the absolute path, so that an inversion still finds it from elsewhere."""
     from renoise.pipelines.presets import PRESETS
 

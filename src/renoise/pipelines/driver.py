@@ -1,4 +1,4 @@
-"""Runs a program (algorithm.py) inside a diffusers pipeline's own `__call__`: any text-to-image pipeline, no code per family.
+"""Runs a program (programs.py) inside a diffusers pipeline's own `__call__`: any text-to-image pipeline, no code per family.
 
 A shallow copy of the pipeline carries a scheduler of ours. The pipeline encodes prompts, guides, applies LoRAs and
 ControlNets and offloads as its owner set it up; whenever it calls `scheduler.step(out, t, x)`, `out` goes to the program, and
@@ -16,23 +16,27 @@ import types
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple
 
 import torch
 from torch import Tensor
 
-from renoise.algorithm import Program
 from renoise.pipelines import schedulers
+from renoise.pipelines.finding import network
 from renoise.pipelines.schedulers import Reading
+from renoise.pipelines.session import Finished, Session, Timesteps
+from renoise.programs import Program, Result
 
-Result = TypeVar("Result")
 DENOISERS = ("unet", "transformer", "transformer_2", "prior", "decoder")  # the names diffusers gives its networks
 GUIDERS = ("guider", "ocr_guider")
 
 
 @dataclass(frozen=True)
 class Run(Generic[Result]):
-    """What came of a program: its result, the pipeline's own output, its scheduler's reading, evaluations per image."""
+    """What came of a program: its result, the pipeline's output, its scheduler's reading, evaluations per image.
+
+    `output` is None where the program asked nothing: the pipeline was left before its loop.
+    """
 
     result: Result
     output: Any
@@ -45,17 +49,23 @@ def drive(
     program: Callable[[Reading], Program[Result]],
     shape: tuple[int, ...],
     call: dict[str, Any],
+    decode: Callable[[Result], Tensor] | None = None,
+    gradients: bool = False,
 ) -> Run[Result]:
     """Run `program(reading)` over latents of `shape` (B, ...) inside pipe(**call).
 
-    ValueError for a pipeline that cannot be driven or latents of another shape than it wants; RuntimeError if something else
-    changed the latents or stopped the loop.
+    The pipeline decodes the program's result if that is a tensor; `decode` picks the latents from any other. `gradients` lets the
+    program differentiate through the network.
+
+    Raises:
+        ValueError: the pipeline cannot be driven, or wants latents of another shape.
+        RuntimeError: something else changed the latents, or stopped the loop.
     """
     _refuse_memory(pipe)
-    session = _Session(program)
+    session = Session(program, decode)
     driven = copy.copy(pipe)
     # straight into __dict__: a pipeline's own __setattr__ would register the scheduler in its config
-    vars(driven)["scheduler"] = _Scheduler(pipe.scheduler, session)
+    scheduler = vars(driven)["scheduler"] = _Scheduler(pipe.scheduler, session)
     vars(driven)["prepare_latents"] = _prepare_latents(pipe, driven, session, shape)
     vars(driven)["maybe_free_model_hooks"] = pipe.maybe_free_model_hooks  # offload hooks belong to the owner's pipeline
     vars(driven)["_progress_bar_config"] = {"disable": True}
@@ -67,110 +77,19 @@ def drive(
     # Z-Image writes into the caller's prompt list
     call = {name: list(value) if isinstance(value, list) else value for name, value in call.items()}
     with ExitStack() as stack:
-        stack.callback(vars(driven).clear)  # it refers to itself, and would keep the networks from being freed
+        for one in (driven, scheduler):  # they refer to themselves, and would keep the networks from being freed
+            stack.callback(vars(one).clear)
+        _restore_attention(pipe, stack)
         rows = count_rows(pipe, stack)
-        stack.enter_context(torch.no_grad())
-        output = _loop_of(pipe)(driven, **call)
-        session.finish(interrupted=getattr(driven, "_interrupt", False))
+        stack.enter_context(torch.enable_grad() if gradients else torch.no_grad())
+        output = None
+        try:
+            output = _loop_of(pipe)(driven, **call)
+            session.finish(interrupted=getattr(driven, "_interrupt", False))
+        except Finished:
+            pipe.maybe_free_model_hooks()
     assert session.reading is not None
     return Run(session.result, output, session.reading, (rows[0] or session.asked * shape[0]) / shape[0])
-
-
-class _Session(Generic[Result]):
-    """The conversation between one program and one pipeline loop."""
-
-    def __init__(self, program: Callable[[Reading], Program[Result]]) -> None:
-        self.program_of = program
-        self.program: Program[Result] | None = None
-        self.reading: Reading | None = None
-        self.x = torch.empty(0)  # what the program asked about last
-        self.buffer: Tensor | None = None  # the latents that the pipeline holds when its loop begins
-        self.handed: tuple[Tensor, int, Tensor] | None = None  # the tensor given out, its version, its values
-        self.index, self.asked, self.answered, self.done = 0, 0, 0, False
-        self.result: Any = None
-
-    def timesteps(self, grid: Tensor) -> Iterator[Tensor]:
-        """The pipeline's loop: the timestep of each question, until the program has its result."""
-        if self.buffer is None or self.reading is None:
-            raise ValueError(
-                "this pipeline began its loop without prepare_latents and set_timesteps: it cannot be driven"
-            )
-        if len(grid) <= max(self.reading.keep):  # some pipelines leave out the clean end themselves
-            raise ValueError(
-                "only the whole schedule can be inverted: leave out denoising_start, denoising_end and the like"
-            )
-        self.begin()
-        while not self.done:
-            if self.asked > self.answered:
-                return  # the loop asked on without stepping: interrupted, as finish() will say
-            self.asked += 1
-            yield self.reading.timesteps[self.true_index]
-
-    def begin(self) -> None:
-        """Start the program as soon as latents and schedule are known, in whichever order the pipeline prepares them."""
-        if self.buffer is None or self.reading is None or self.program is not None:
-            return
-        self.program = self.program_of(self.reading)
-        self._advance(None)
-        if self.done and not isinstance(self.result, Tensor):  # it asked nothing, and there is nothing to decode
-            return
-        x = self.x.to(self.buffer.dtype)
-        self.buffer.copy_(x)
-        self.handed = (self.buffer, self.buffer._version, x)
-
-    @property
-    def true_index(self) -> int:
-        """Which of the host's timesteps the question is about."""
-        assert self.reading is not None
-        return self.reading.keep[self.index]
-
-    def step(self, out: Tensor, sample: Tensor) -> Tensor:
-        """Answer the question with the network's output -> the next latent, in `sample`'s dtype."""
-        assert self.handed is not None
-        given, version, values = self.handed
-        if (sample is not given or sample._version != version) and not torch.equal(sample.to(values.dtype), values):
-            raise RuntimeError(
-                "something changed the latents between two steps (a callback, an argument of the pipeline?): leave it out"
-            )
-        self.answered += 1
-        self._advance(out)
-        self.handed = self._hand_out(sample.dtype)
-        return self.handed[0]
-
-    def finish(self, interrupted: bool) -> None:
-        """RuntimeError unless the program has come to its end."""
-        if not self.done:
-            why = "a callback interrupted it" if interrupted else "the pipeline left its loop early"
-            raise RuntimeError(f"stopped after {self.answered} network evaluations: {why}")
-
-    def _advance(self, out: Tensor | None) -> None:
-        assert self.program is not None
-        try:
-            self.x, self.index = next(self.program) if out is None else self.program.send(out)
-        except StopIteration as end:
-            self.result, self.done = end.value, True
-            if isinstance(end.value, Tensor):  # the latents that the pipeline is to decode
-                self.x = end.value
-
-    def _hand_out(self, dtype: torch.dtype) -> tuple[Tensor, int, Tensor]:
-        x = self.x.to(dtype)
-        return x, x._version, x.clone()
-
-
-class _Timesteps(torch.Tensor):
-    """The host's n timesteps, a real tensor to all who look; iterating over it follows the program."""
-
-    session: "_Session[Any]"
-
-    @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = super().__torch_function__(func, types, args, kwargs or {})
-        if isinstance(result, _Timesteps) and not hasattr(result, "session"):
-            result.session = next(a.session for a in args if isinstance(a, _Timesteps))
-        return result
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return self.session.timesteps(self.as_subclass(torch.Tensor))
 
 
 class _Stepped(NamedTuple):
@@ -184,7 +103,7 @@ class _Scheduler:
     order = 1
     init_noise_sigma = 1.0  # our latents have unit variance
 
-    def __init__(self, scheduler: Any, session: _Session[Any]) -> None:
+    def __init__(self, scheduler: Any, session: Session[Any]) -> None:
         host = copy.deepcopy(scheduler)
         self.host, self.session = host, session
         self.timesteps: Any = None
@@ -193,7 +112,7 @@ class _Scheduler:
         def set_timesteps(*args: Any, **kwargs: Any) -> None:
             host.set_timesteps(*args, **kwargs)
             session.reading = schedulers.read(host)
-            self.timesteps = torch.as_tensor(session.reading.timesteps).as_subclass(_Timesteps)
+            self.timesteps = torch.as_tensor(session.reading.timesteps).as_subclass(Timesteps)
             self.timesteps.session = session
 
         self.set_timesteps = set_timesteps
@@ -226,7 +145,7 @@ class _Scheduler:
         return _Stepped(x, x)
 
 
-def _prepare_latents(pipe: Any, driven: Any, session: _Session[Any], shape: tuple[int, ...]) -> Callable[..., Any]:
+def _prepare_latents(pipe: Any, driven: Any, session: Session[Any], shape: tuple[int, ...]) -> Callable[..., Any]:
     """The pipeline's own prepare_latents, whose latents become the session's buffer (filled when the loop begins)."""
     original = getattr(type(pipe), "prepare_latents", None)
     if original is None:
@@ -255,7 +174,7 @@ def _loop_of(pipe: Any) -> Callable[..., Any]:
     function = inspect.unwrap(type(pipe).__call__)
 
     def enumerate(iterable: Any, start: int = 0) -> Iterator[tuple[int, Any]]:
-        if not isinstance(iterable, _Timesteps):
+        if not isinstance(iterable, Timesteps):
             return builtins.enumerate(iterable, start)
         session = iterable.session
         return ((start + session.true_index, t) for t in iterable)
@@ -281,6 +200,13 @@ def count_rows(pipe: Any, stack: ExitStack) -> list[int]:
         if isinstance(module := getattr(pipe, name, None), torch.nn.Module):
             stack.callback(module.register_forward_pre_hook(count, with_kwargs=True).remove)
     return rows
+
+
+def _restore_attention(pipe: Any, stack: ExitStack) -> None:
+    """Put perturbed attention's processors back when `stack` closes: a pipeline does so only where its loop ends."""
+    module = network(pipe)
+    if hasattr(pipe, "_set_pag_attn_processor") and hasattr(module, "attn_processors"):
+        stack.callback(module.set_attn_processor, dict(module.attn_processors))
 
 
 def _refuse_memory(pipe: Any) -> None:

@@ -17,7 +17,8 @@ def located(repository: str) -> str:
 
 def network(pipe: Any) -> Any:
     """The part of a pipeline that denoises, or None."""
-    return getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
+    unet = getattr(pipe, "unet", None)  # compared with None, because a compiled module has no truth value
+    return unet if unet is not None else getattr(pipe, "transformer", None)
 
 
 def find(model: Any) -> Preset | None:

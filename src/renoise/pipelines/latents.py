@@ -4,6 +4,7 @@ The shapes and factors come from the autoencoder's config and the pipeline's own
 needs nothing here. The way back is the pipeline's own decoding (driver.py).
 """
 
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from renoise.pipelines.finding import network
+from renoise.pipelines.presets import Preset
+from renoise.record import LARGEST_SIDE
 
 _LENT = threading.Lock()
 
@@ -33,10 +38,39 @@ def encode(pipe: Any, pictures: Tensor) -> Tensor:
     return _pack(pipe, _normalise(vae.config, z))
 
 
+def clean_latents(pipe: Any, pictures: Tensor | None, latents: Tensor | None) -> Tensor:
+    """Return x_0 (B, ...) in float32: the latents given, or those of the pictures. ValueError if they are not finite."""
+    if latents is not None:
+        x_0 = latents.to(pipe._execution_device, torch.float32)
+    else:
+        assert pictures is not None
+        x_0 = encode(pipe, pictures)
+    if not x_0.isfinite().all():
+        raise ValueError("the clean latents are not finite: load the pipeline in another dtype, or check latents=")
+    return x_0
+
+
+def picture_size(pipe: Any, preset: Preset | None, height: int | None, width: int | None) -> tuple[int, int]:
+    """Return the height and width to invert at: the user's, the preset's or the pipeline's own.
+
+    Raises:
+        ValueError: the pipeline names no size, or its latents cannot have this one.
+    """
+    if height is None or width is None:
+        own = (preset.size, preset.size) if preset else default_size(pipe)
+        height, width = own[0] if height is None else height, own[1] if width is None else width
+    unit = math.lcm(8, getattr(pipe, "vae_scale_factor", 8) * (2 if hasattr(pipe, "_pack_latents") else 1))
+    for name, value in (("height", height), ("width", width)):
+        if not unit <= value <= LARGEST_SIDE or value % unit:
+            near = min(max(unit, round(value / unit) * unit), LARGEST_SIDE // unit * unit)
+            raise ValueError(f"{name} must be a multiple of {unit} in {unit} … {LARGEST_SIDE}, got {value}: try {near}")
+    return height, width
+
+
 def default_size(pipe: Any) -> tuple[int, int]:
     """The (height, width) that the pipeline itself would draw. ValueError if it does not say."""
-    network = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
-    cells = getattr(pipe, "default_sample_size", None) or getattr(getattr(network, "config", None), "sample_size", None)
+    cells = getattr(pipe, "default_sample_size", None)
+    cells = cells or getattr(getattr(network(pipe), "config", None), "sample_size", None)
     factor = getattr(pipe, "vae_scale_factor", None)
     if not cells or not factor:
         raise ValueError(f"{type(pipe).__name__} has no default size: pass height= and width=")

@@ -56,7 +56,7 @@ def load(
             )
     except OSError as error:
         raise OSError(f"{name} cannot be loaded from {where}: {str(error).splitlines()[0]}") from error
-    if preset and preset.scheduler:
+    if preset and (preset.scheduler[1] or type(pipe.scheduler).__name__ != preset.scheduler[0]):
         scheduler, change = preset.scheduler
         pipe.scheduler = scheduler_class(scheduler).from_config(pipe.scheduler.config, **change)
     pipe.set_progress_bar_config(disable=True)

@@ -1,88 +1,68 @@
 """What is known about a model: where it lives, how it is loaded and called, and which settings invert it. Data only.
 
-The values of the paper are those of its table 3 (arXiv 2403.14602): weights w_1 … w_{K+1}, low for t < 250 and high above,
-the strengths of the edit losses, and for SDXL Turbo the length of the noise correction, 18 on a latent of 4·64·64 numbers:
-0.14 √numel. Models that nobody has published settings for get those of `ReNoise.for_pipeline`, and say so.
+Settings were measured on the embedded models alone: the weights of the large ones were not at hand. A large model therefore
+has no settings of its own here, and gets those of the rule (`ReNoise.for_steps`). `paper` names the paper's settings for its
+kind.
 """
 
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from renoise.settings import ADAPTIVE, CLOSED, ReNoise
+from renoise.methods.renoise import DETERMINISTIC, STOCHASTIC, ReNoise
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A model and its settings.
+    """A model and how it is used.
 
-    repository           Hub id, or the name of an embedded model (finding.py); `revision` None is its main branch
-    size                 side in pixels of the square pictures that it was made for
-    steps                num_inference_steps, to invert and to generate
-    guidance_scale       while inverting and reconstructing; 1.0 or less: the prompt alone, one evaluation a call
-    edit_guidance_scale  while editing; above 1.0 the source prompt is the negative prompt
-    edit_mask            "auto": an edit finds out where the picture may change; "none": everywhere
-    settings             the ReNoise settings
-    edit_settings        those for a photograph that is inverted only to be edited; None: the same
-    scheduler            (class in diffusers, what to change in its configuration); None: the model's own
-    lora                 Hub id of an adapter, loaded under the preset's name; `lora_file` where its repository has several
-    call                 further arguments of the pipeline's call
-    source               where steps, guidance and scheduler come from (settings.source: the settings)
-    license, about       of the weights, for people
+    Args:
+        repository: Hub id, or the name of an embedded model (finding.py). `revision` None is its main branch.
+        size: side in pixels of the square pictures that it was made for.
+        steps: num_inference_steps, to invert and to generate.
+        scheduler: class in diffusers, and what to change in its configuration.
+        guidance_scale: while inverting and reconstructing. 1.0 or less is the prompt alone, one evaluation a call.
+        edit_guidance_scale: while editing. Above 1.0 the source prompt is the negative prompt.
+        edit_mask: "auto" lets an edit find where the picture may change, "none" lets all of it change.
+        settings: the settings measured best; None leaves them to the rule.
+        edit_settings: those for a photograph that is inverted only to be edited; None is the same.
+        paper: the settings of the paper that suit this kind of model, for `ReNoise.paper`; None if there are none.
+        lora: Hub id of an adapter, loaded under the preset's name; `lora_file` where its repository has several.
+        call: further arguments of the pipeline's call.
+        source: where steps, guidance and scheduler come from (settings.source: the settings).
+        license, about: of the weights, for people.
     """
 
     name: str
     repository: str
     size: int
     steps: int
-    settings: ReNoise
+    scheduler: tuple[str, dict[str, Any]]
     source: str
     license: str
     about: str
     guidance_scale: float = 1.0
     edit_guidance_scale: float = 1.0
     edit_mask: str = "none"
+    settings: ReNoise | None = None
     edit_settings: ReNoise | None = None
+    paper: str | None = None
     revision: str | None = None
-    scheduler: tuple[str, dict[str, Any]] | None = None
     lora: str | None = None
     lora_file: str | None = None
     call: dict[str, Any] = field(default_factory=dict)
 
 
-_TABLE_3 = "arXiv 2403.14602, table 3"
-_UNPUBLISHED = "no published settings: the rule of ReNoise.for_pipeline"
+_ORCHARD = replace(DETERMINISTIC, source="measured by renoise bench reconstruction")
+_ORCHARD_FEW = replace(STOCHASTIC, source="measured by renoise bench few-steps --search")
+# The last step, which alone is iterated, makes the picture exact. Where a mask puts back what is to stay, an edit gains nothing.
+_ORCHARD_FEW_EDITS = replace(
+    _ORCHARD_FEW, iterations=0, tolerance=0.0, anderson=False, source="measured by renoise bench edit"
+)
 
-
-def _mean(count: int, first: int, last: int) -> tuple[float, ...]:
-    """`count` weights, those numbered first … last (from 1) equal and the others 0."""
-    return tuple(1 / (last - first + 1) if first <= k <= last else 0.0 for k in range(1, count + 1))
-
-
-_STABLE_DIFFUSION = ReNoise(
-    iterations=1, tolerance=0.0, weights_low=_mean(2, 1, 2), weights_high=_mean(2, 2, 2),
-    lambda_pair=10.0, lambda_kl=0.05, source=f"{_TABLE_3}, Stable Diffusion",
-)  # fmt: skip
-_SDXL = replace(_STABLE_DIFFUSION, lambda_kl=0.055, source=f"{_TABLE_3}, SDXL")
-_SDXL_TURBO = ReNoise(
-    iterations=9, tolerance=0.0, weights_low=_mean(10, 1, 4), weights_high=_mean(10, 8, 10),
-    lambda_pair=10.0, lambda_kl=0.055, correction=0.14, source=f"{_TABLE_3}, SDXL Turbo",
-)  # fmt: skip
-_SD_TURBO = replace(_SDXL_TURBO, source=f"no published settings: those of SDXL Turbo, its larger sister ({_TABLE_3})")
-_LCM_LORA = ReNoise(
-    iterations=7, tolerance=0.0, weights_low=_mean(8, 1, 4), weights_high=_mean(8, 6, 8),
-    lambda_pair=20.0, lambda_kl=0.075, source=f"{_TABLE_3}, LCM-LoRA",
-)  # fmt: skip
-_ADAPTIVE = replace(ADAPTIVE, source=_UNPUBLISHED)
-_ADAPTIVE_MANY = replace(_ADAPTIVE, iterations=10)
-_FEW_STOCHASTIC = replace(CLOSED, source=_UNPUBLISHED)
-_ORCHARD = replace(ADAPTIVE, source="measured by benchmarks/reconstruction.py")
-_ORCHARD_FEW = replace(CLOSED, source="measured by benchmarks/few_step.py --search")
-# the last step, which alone is iterated, makes the picture exact; where a mask puts back what is to stay, an edit gains nothing
-_ORCHARD_FEW_EDITS = replace(_ORCHARD_FEW, iterations=0, tolerance=0.0, anderson=False, source="renoise bench edit")
-
-# what model cards of distilled models say
+# What model cards of distilled models say.
 _UNGUIDED: dict[str, Any] = dict(guidance_scale=0.0, edit_guidance_scale=0.0)
 
+_FLOW: tuple[str, dict[str, Any]] = ("FlowMatchEulerDiscreteScheduler", {})
 # Stable Diffusion's own scheduler settings, written out: repositories differ in which of them they spell.
 _GRID = dict(clip_sample=False, set_alpha_to_one=False, steps_offset=1)
 _DDIM = ("DDIMScheduler", dict(_GRID, timestep_spacing="leading"))
@@ -99,8 +79,10 @@ _ALL = [
         steps=10,
         edit_guidance_scale=1.2,
         edit_mask="auto",
+        scheduler=("DDIMScheduler", {}),
         settings=_ORCHARD,
-        source="10 steps: benchmarks/reconstruction.py; edit guidance and mask: renoise bench edit",
+        paper="sd15",
+        source="10 steps: renoise bench reconstruction; edit guidance and mask: renoise bench edit",
         license="Apache-2.0",
         about="the embedded model: fruits on coloured backgrounds, small enough for a CPU",
     ),
@@ -114,6 +96,7 @@ _ALL = [
         edit_settings=_ORCHARD_FEW_EDITS,
         scheduler=_ANCESTRAL,
         settings=_ORCHARD_FEW,
+        paper="sdxl-turbo",
         source="4 steps of ancestral Euler, unguided: training/distill.py; mask: renoise bench edit",
         license="Apache-2.0",
         about="orchard distilled to 1-4 steps",
@@ -129,6 +112,7 @@ _ALL = [
         scheduler=("LCMScheduler", dict(original_inference_steps=100)),
         lora="orchard-lcm",
         settings=_ORCHARD_FEW,
+        paper="sdxl-turbo",
         source="4 steps of LCM, unguided: training/distill.py; edit guidance and mask: renoise bench edit",
         license="Apache-2.0",
         about="orchard with a LoRA that distils it to 2-8 steps",
@@ -139,8 +123,8 @@ _ALL = [
         size=512,
         steps=50,
         scheduler=_DDIM,
-        settings=_STABLE_DIFFUSION,
-        source=f"{_TABLE_3}: DDIM, 50 steps; guidance 1.0 is the paper's own, while editing too",
+        paper="sd15",
+        source="arXiv 2403.14602, table 3: DDIM, 50 steps; guidance 1.0 is the paper's own, while editing too",
         license="CreativeML OpenRAIL-M",
         about="Stable Diffusion 1.5",
     ),
@@ -150,8 +134,8 @@ _ALL = [
         size=1024,
         steps=50,
         scheduler=_DDIM,
-        settings=_SDXL,
-        source=f"{_TABLE_3}: DDIM, 50 steps; guidance 1.0 is the paper's own, while editing too",
+        paper="sdxl",
+        source="arXiv 2403.14602, table 3: DDIM, 50 steps; guidance 1.0 is the paper's own, while editing too",
         license="CreativeML Open RAIL++-M",
         about="Stable Diffusion XL",
     ),
@@ -162,8 +146,8 @@ _ALL = [
         steps=4,
         **_UNGUIDED,
         scheduler=_ANCESTRAL,
-        settings=_SDXL_TURBO,
-        source=f"{_TABLE_3}: ancestral Euler, 4 steps; guidance 0.0 and 512 pixels are the model card's",
+        paper="sdxl-turbo",
+        source="arXiv 2403.14602, table 3: ancestral Euler, 4 steps; guidance 0.0 and 512 pixels are the model card's",
         license="Stability AI Non-Commercial Research Community License",
         about="SDXL distilled to 1-4 steps",
     ),
@@ -174,8 +158,8 @@ _ALL = [
         steps=4,
         scheduler=_DDIM_FEW,
         lora="latent-consistency/lcm-lora-sdv1-5",
-        settings=_LCM_LORA,
-        source=f"{_TABLE_3}: DDIM, 4 steps; trailing timesteps are nearest to LCM's own; guidance 1.0 is the model card's",
+        paper="lcm-sdxl",
+        source="arXiv 2403.14602, table 3: DDIM, 4 steps; trailing timesteps are nearest to LCM's own; guidance: model card",
         license="CreativeML OpenRAIL-M; adapter CreativeML Open RAIL++-M",
         about="Stable Diffusion 1.5 with LCM-LoRA: 2-8 steps",
     ),
@@ -186,8 +170,8 @@ _ALL = [
         steps=4,
         scheduler=_DDIM_FEW,
         lora="latent-consistency/lcm-lora-sdxl",
-        settings=_LCM_LORA,
-        source=f"{_TABLE_3}: DDIM, 4 steps; trailing timesteps are nearest to LCM's own; guidance 1.0 is the model card's",
+        paper="lcm-sdxl",
+        source="arXiv 2403.14602, table 3: DDIM, 4 steps; trailing timesteps are nearest to LCM's own; guidance: model card",
         license="CreativeML Open RAIL++-M",
         about="Stable Diffusion XL with LCM-LoRA: 2-8 steps",
     ),
@@ -198,7 +182,7 @@ _ALL = [
         steps=4,
         **_UNGUIDED,
         scheduler=_ANCESTRAL,
-        settings=_SD_TURBO,
+        paper="sdxl-turbo",
         source="guidance 0.0 and 512 pixels are the model card's; sampler and steps as for SDXL Turbo",
         license="Stability AI Community License",
         about="Stable Diffusion 2.1 distilled to 1-4 steps",
@@ -212,7 +196,6 @@ _ALL = [
         scheduler=_EULER_FEW,
         lora="ByteDance/SDXL-Lightning",
         lora_file="sdxl_lightning_4step_lora.safetensors",
-        settings=_ADAPTIVE,
         source="the adapter for 4 steps, Euler with trailing timesteps and guidance 0.0 are the model card's",
         license="CreativeML Open RAIL++-M",
         about="Stable Diffusion XL with SDXL-Lightning: 4 steps",
@@ -226,7 +209,6 @@ _ALL = [
         scheduler=_DDIM_FEW,
         lora="ByteDance/Hyper-SD",
         lora_file="Hyper-SDXL-4steps-lora.safetensors",
-        settings=_ADAPTIVE,
         source="the adapter for 4 steps, DDIM with trailing timesteps and guidance 0.0 are the model card's",
         license="CreativeML Open RAIL++-M",
         about="Stable Diffusion XL with Hyper-SD: 4 steps",
@@ -240,7 +222,6 @@ _ALL = [
         scheduler=("TCDScheduler", {}),
         lora="h1t/TCD-SDXL-LoRA",
         call=dict(eta=0.3),
-        settings=_FEW_STOCHASTIC,
         source="4 steps, eta (the paper's gamma) 0.3 and guidance 0.0 are the model card's",
         license="CreativeML Open RAIL++-M; adapter MIT",
         about="Stable Diffusion XL with TCD-LoRA: 2-8 steps",
@@ -250,8 +231,8 @@ _ALL = [
         repository="stabilityai/stable-diffusion-3.5-large-turbo",
         size=1024,
         steps=4,
+        scheduler=_FLOW,
         **_UNGUIDED,
-        settings=_ADAPTIVE,
         source="4 steps and guidance 0.0 are the model card's",
         license="Stability AI Community License",
         about="Stable Diffusion 3.5 Large distilled to 4 steps, flow matching",
@@ -261,8 +242,8 @@ _ALL = [
         repository="stabilityai/stable-diffusion-3.5-medium",
         size=1024,
         steps=28,
+        scheduler=_FLOW,
         edit_guidance_scale=2.0,
-        settings=_ADAPTIVE_MANY,
         source="28 steps are StableDiffusion3Pipeline's own; guidance not published for inversion: chosen",
         license="Stability AI Community License",
         about="Stable Diffusion 3.5 Medium, flow matching",
@@ -272,9 +253,9 @@ _ALL = [
         repository="black-forest-labs/FLUX.1-schnell",
         size=1024,
         steps=4,
+        scheduler=_FLOW,
         **_UNGUIDED,
         call=dict(max_sequence_length=256),
-        settings=_ADAPTIVE,
         source="4 steps, guidance 0.0 and 256 tokens are the model card's",
         license="Apache-2.0",
         about="FLUX.1 distilled to 1-4 steps",
@@ -284,8 +265,8 @@ _ALL = [
         repository="black-forest-labs/FLUX.1-dev",
         size=1024,
         steps=28,
+        scheduler=_FLOW,
         edit_guidance_scale=3.5,
-        settings=_ADAPTIVE_MANY,
         source="28 steps and guidance 3.5 are FluxPipeline's own; 1.0 while inverting as in RF-Solver (arXiv 2411.04746)",
         license="FLUX.1 [dev] Non-Commercial License",
         about="FLUX.1, its guidance told to the network",

@@ -18,7 +18,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -29,15 +29,15 @@ from torch import Tensor
 from renoise.prediction import FLOW, PREDICTIONS, V_PREDICTION, Prediction
 from renoise.samplers import DDIM, DDPM, LCM, TCD, Sampler
 from renoise.schedule import Level, Schedule
-from renoise.step import Step
+from renoise.step import Step, plan
 
-LOUD = 1024.0  # no clipping overlooks latents of this size, and a power of two costs no digits
+LARGE = 1024.0  # no clipping overlooks latents of this size, and a power of two costs no digits
 TOLERANCE = 1e-5  # relative; the host's own rounding in float32 is some 4e-7
 
 ALIASES = {"flow_prediction": "flow", "original_sample": "sample"}  # diffusers' names that are not ours
 
 # field: a value that can be inverted, and what is wrong with others; tried on a copy of a host that fits nothing
-CURES: dict[str, tuple[Any, str]] = {
+REMEDIES: dict[str, tuple[Any, str]] = {
     "thresholding": (False, "it thresholds x̂_0, which cannot be undone"),
     "clip_sample": (False, "it clips x̂_0, which cannot be undone"),
     "algorithm_type": ("dpmsolver++", "its SDE solver is not one of renoise's samplers"),
@@ -53,24 +53,34 @@ REASONS = {
 }
 
 # which tables a refused host has (alphas_cumprod, sigmas): what can stand in for it
-SUBSTITUTES = {
+ALTERNATIVES = {
     (True, False): "DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False, thresholding=False)",
     (True, True): "EulerDiscreteScheduler.from_config(pipe.scheduler.config)",
 }
 
 
 class Reading(NamedTuple):
-    """A host in our terms: in step i of `schedule` the network is told `timesteps[keep[i]]`, the host's own element.
+    """A host in our terms: in step i of `schedule` the network is told `timesteps[step_indices[i]]`, the host's own element.
 
-    `keep` leaves out the timesteps that the host repeats or that change nothing; `note` is what its owner should be told once.
+    `step_indices` leaves out timesteps that the host repeats or that change nothing; `note` is a warning for the user.
     """
 
     schedule: Schedule
     prediction: Prediction
     sampler: Sampler
     timesteps: Tensor
-    keep: tuple[int, ...]
+    step_indices: tuple[int, ...]
     note: str | None
+
+    def sampler_with(self, eta: float | None) -> Sampler:
+        """Return the host's sampler as the pipeline sets it: `eta` is DDIM's η or TCD's γ, None where it takes none."""
+        if eta is None:
+            return self.sampler
+        return replace(self.sampler, gamma=eta) if isinstance(self.sampler, TCD) else DDIM(eta)
+
+    def steps_with(self, eta: float | None) -> tuple[Step, ...]:
+        """Return the steps that the host takes, noisiest first."""
+        return plan(self.schedule, self.sampler_with(eta), self.prediction)
 
 
 def read(host: Any) -> Reading:
@@ -92,7 +102,7 @@ class _Grid:
     """One reading of a host's tables. Our latent is `unit(level)` times the host's; the host takes `steps` steps."""
 
     schedule: Schedule
-    keep: tuple[int, ...]
+    step_indices: tuple[int, ...]
     steps: int
     prediction: Prediction
     unit: Callable[[Level], float]
@@ -133,13 +143,13 @@ def _grid(host: Any, starts: list[Level], ends: list[Level], unit: Callable[[Lev
     """The steps from starts[i] to ends[i], but for those that leave the noise as it is."""
     steps = list(zip(starts, ends, strict=False))
     repeats = [_alike(t, later) for (t, _), (later, _) in pairwise(steps)] + [False]  # the last one stays
-    keep = tuple(i for i, (t, s) in enumerate(steps) if not repeats[i] and not _alike(t, s))
-    if not keep:
+    step_indices = tuple(i for i, (t, s) in enumerate(steps) if not repeats[i] and not _alike(t, s))
+    if not step_indices:
         raise ValueError("none of its steps changes the noise: use more steps")
-    kept, arrivals = [starts[i] for i in keep], [ends[i] for i in keep]
-    chained = all(_alike(t, s) for t, s in zip(kept[1:], arrivals, strict=False))
-    schedule = Schedule((*kept, arrivals[-1]), () if chained else tuple(arrivals))
-    return _Grid(schedule, keep, len(steps), _prediction(host), unit)
+    used, arrivals = [starts[i] for i in step_indices], [ends[i] for i in step_indices]
+    chained = all(_alike(t, s) for t, s in zip(used[1:], arrivals, strict=False))
+    schedule = Schedule((*used, arrivals[-1]), () if chained else tuple(arrivals))
+    return _Grid(schedule, step_indices, len(steps), _prediction(host), unit)
 
 
 def _alike(t: Level, s: Level) -> bool:
@@ -179,12 +189,12 @@ def _fit(host: Any) -> Reading:
         try:
             grid = build()
             remembers = grid.steps > 1 and _remembers(host)
-            last = len(grid.keep) - 1
+            last = len(grid.step_indices) - 1
             points = (0,) if remembers else sorted({0, last // 2, last})
             for sampler in _samplers(host):
-                if all(_agrees(probe(grid.keep[i]), grid, sampler, *grid.schedule.pairs[i]) for i in points):
+                if all(_agrees(probe(grid.step_indices[i]), grid, sampler, *grid.schedule.pairs[i]) for i in points):
                     note = _note(host, sampler) if remembers else None
-                    return Reading(grid.schedule, grid.prediction, sampler, host.timesteps, grid.keep, note)
+                    return Reading(grid.schedule, grid.prediction, sampler, host.timesteps, grid.step_indices, note)
             problems.append(_UnknownStep("its step is none that renoise knows (DDIM, DDPM, Euler, LCM, flow matching)"))
         except ValueError as problem:
             problems.append(problem)
@@ -194,7 +204,7 @@ def _fit(host: Any) -> Reading:
 
 
 class _Response(NamedTuple):
-    """What a step of the host makes of x alone, of an output alone (both LOUD everywhere) and of the noise z alone."""
+    """What a step of the host makes of x alone, of an output alone (both LARGE everywhere) and of the noise z alone."""
 
     of_x: Tensor
     of_out: Tensor
@@ -206,8 +216,8 @@ def _probe(host: Any, index: int) -> _Response:
     nothing = torch.zeros(1, 4, 4, 4, device=host.timesteps.device)
     z = randn_tensor(nothing.shape, generator=torch.Generator().manual_seed(0), device=nothing.device)
     of_z = _step(copy.deepcopy(host), index, nothing, nothing)
-    of_x = _step(copy.deepcopy(host), index, nothing + LOUD, nothing) - of_z
-    of_out = _step(copy.deepcopy(host), index, nothing, nothing + LOUD) - of_z
+    of_x = _step(copy.deepcopy(host), index, nothing + LARGE, nothing) - of_z
+    of_out = _step(copy.deepcopy(host), index, nothing, nothing + LARGE) - of_z
     return _Response(of_x, of_out, of_z, z)
 
 
@@ -230,8 +240,8 @@ def _step(host: Any, index: int, x: Tensor, out: Tensor) -> Tensor:
 def _agrees(response: _Response, grid: _Grid, sampler: Sampler, t: Level, s: Level) -> bool:
     """Whether the host's step from t to s is our affine step, in the host's own units."""
     step, k_t, k_s = Step(t, s, sampler.mix(t, s), grid.prediction), grid.unit(t), grid.unit(s)
-    expected = ((response.of_x, step.a * k_t / k_s * LOUD), (response.of_out, step.b / k_s * LOUD))
-    if any(not bool(((of - to).abs() <= TOLERANCE * max(abs(to), LOUD)).all()) for of, to in expected):
+    expected = ((response.of_x, step.a * k_t / k_s * LARGE), (response.of_out, step.b / k_s * LARGE))
+    if any(not bool(((of - to).abs() <= TOLERANCE * max(abs(to), LARGE)).all()) for of, to in expected):
         return False
     c = step.c / k_s
     return bool(((response.of_z - c * response.z).abs() <= TOLERANCE * max(c, 1.0)).all())
@@ -246,7 +256,7 @@ def _remembers(host: Any) -> bool:
         _step(twin, 0, nothing + first, nothing + first)
         return _step(twin, 1, nothing, nothing)
 
-    return not torch.equal(second(0.0), second(LOUD))
+    return not torch.equal(second(0.0), second(LARGE))
 
 
 def _note(host: Any, sampler: Sampler) -> str:
@@ -259,18 +269,18 @@ def _refusal(host: Any, problem: ValueError) -> str:
     name, config = type(host).__name__, host.config
     why, remedy = next((reason for start, reason in REASONS.items() if name.startswith(start)), str(problem)), None
     if isinstance(problem, _UnknownStep) and not name.startswith("EDM"):
-        remedy = SUBSTITUTES.get((hasattr(host, "alphas_cumprod"), hasattr(host, "sigmas")))
-    wrong = {field: value for field, (value, _) in CURES.items() if config.get(field, value) not in (value, None)}
+        remedy = ALTERNATIVES.get((hasattr(host, "alphas_cumprod"), hasattr(host, "sigmas")))
+    wrong = {field: value for field, (value, _) in REMEDIES.items() if config.get(field, value) not in (value, None)}
     for change in [*({field: value} for field, value in wrong.items()), wrong]:
-        if change and _cures(host, change):
-            why = " and ".join(f"{CURES[field][1]} (config.{field}={config[field]!r})" for field in change)
+        if change and _helps(host, change):
+            why = " and ".join(f"{REMEDIES[field][1]} (config.{field}={config[field]!r})" for field in change)
             arguments = ", ".join(f"{field}={value!r}" for field, value in change.items())
             remedy = f"{name}.from_config(pipe.scheduler.config, {arguments})"
             break
     return f"{name} cannot be inverted: {why}" + (f"; set pipe.scheduler = {remedy}" if remedy else "")
 
 
-def _cures(host: Any, change: dict[str, Any]) -> bool:
+def _helps(host: Any, change: dict[str, Any]) -> bool:
     twin = copy.deepcopy(host)
     twin.register_to_config(**change)
     vars(twin).update({field: value for field, value in change.items() if field in vars(twin)})

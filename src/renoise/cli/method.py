@@ -1,0 +1,48 @@
+"""The method of inversion that the options ask for."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from renoise.cli.options import InversionOptions
+
+if TYPE_CHECKING:
+    from renoise.methods import Method
+
+
+def check_keeps_noise(method: str | None) -> None:
+    """Raise ValueError for a method whose drawing starts from the photograph, which files do not hold."""
+    from renoise import methods
+    from renoise.methods.method import PHOTOGRAPH
+
+    if method is not None and PHOTOGRAPH in methods.method_class(method).needs:
+        raise ValueError(f"--method {method} finds no noise to keep in a file: use renoise edit")
+
+
+def chosen_method(pipe: Any, options: InversionOptions, to_edit: bool) -> "Method | str":
+    """Return the method that the options ask for, with the fields that were given put in."""
+    import renoise
+    from renoise.methods.renoise import PLAIN, ReNoise
+    from renoise.pipelines.finding import find
+
+    given = options.fields()
+    if options.method not in (None, ReNoise.name):
+        if given or options.settings != "default":
+            names = [f"--{name.replace('_', '-')}" for name in (given or ["settings"])]
+            raise ValueError(f"{', '.join(names)} belong to renoise: leave them out with --method {options.method}")
+        return options.method
+    if options.settings == "paper":
+        preset = find(pipe)
+        if preset is None or preset.paper is None:
+            raise ValueError("--settings paper: the paper has no settings for this model (renoise presets lists them)")
+        chosen = ReNoise.paper(preset.paper)
+    else:
+        chosen = renoise.default_method(pipe, options.steps, to_edit=to_edit)
+    if not given:
+        return chosen
+    if given.get("iterations") == 0:  # plain inversion, whatever the preset begins with or corrects
+        chosen = PLAIN
+    if given.get("iterations", chosen.iterations) != chosen.iterations:
+        given |= {"weights_low": None, "weights_high": None}  # they are a mean over another number of iterates
+    if given.get("iterations", chosen.iterations) < 2 and "anderson" not in given:
+        given["anderson"] = False  # there are no iterates to mix
+    return dataclasses.replace(chosen, **given, source=f"{chosen.source}; changed: {', '.join(options.fields())}")

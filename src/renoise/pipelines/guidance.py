@@ -1,0 +1,64 @@
+"""How a pipeline guides, and how the rows of one batch guide instead."""
+
+import copy
+from typing import Any
+
+import torch
+
+from renoise.pipelines.arguments import accepted
+from renoise.pipelines.prompts import per_image
+
+
+def guides(pipe: Any, guidance_scale: float | None, call: dict[str, Any]) -> bool:
+    """Whether the pipeline, called so, evaluates its network on a negative prompt too."""
+    if "negative_prompt" not in accepted(pipe):
+        return False
+    if "true_cfg_scale" in accepted(pipe):
+        return call.get("true_cfg_scale", 1.0) > 1
+    twin = copy.copy(pipe)
+    vars(twin)["_guidance_scale"] = guidance_scale or 0.0
+    return bool(getattr(twin, "do_classifier_free_guidance", (guidance_scale or 0.0) > 1))
+
+
+def unguided(pipe: Any) -> float | None:
+    """Return the guidance_scale that guides nothing: 1.0, 0.0 where 1.0 does guide (Z-Image), None without a default."""
+    parameter = accepted(pipe).get("guidance_scale")
+    if parameter is None or parameter.default is None:
+        return None
+    return 0.0 if guides(pipe, 1.0, {}) else 1.0
+
+
+def row_guidance(pipe: Any, guidance_scale: float | None, call: dict[str, Any]) -> float:
+    """Return the w of  negative + w (target − negative)  with which the pipeline would guide, 1.0 if it would not."""
+    if not guides(pipe, guidance_scale, call):
+        return 1.0
+    if "true_cfg_scale" in accepted(pipe):
+        return float(call["true_cfg_scale"])
+    return float(guidance_scale or 0.0) + (1.0 if unguided(pipe) == 0.0 else 0.0)
+
+
+def stacked(
+    sources: list[str], targets: list[str], record_call: dict[str, Any], call: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the extra arguments for a batch of several rows: the sources' images, then the target's.
+
+    What holds a text or a value for each image is repeated. The pipeline's own guidance is switched off: negative prompts are
+    None and `true_cfg_scale` is 1.
+    """
+    merged, out, count = {**record_call, **call}, dict(call), len(targets)
+    rows = len(sources) // count + 1
+    for name, value in merged.items():
+        if name.startswith("prompt_"):
+            source = per_image(record_call[name], count, name) * (rows - 1) if name in record_call else sources
+            out[name] = source + per_image(value, count, name)
+        elif name.startswith("negative_prompt"):
+            out[name] = None
+        elif name == "true_cfg_scale":
+            out[name] = 1.0
+        elif isinstance(value, list) and value and all(isinstance(one, torch.Tensor) for one in value):
+            out[name] = [torch.cat([one] * rows) for one in value]  # one for each IP-Adapter
+        elif isinstance(value, list) and len(value) == count:
+            out[name] = value * rows
+        elif isinstance(value, torch.Tensor) and value.ndim > 3 and len(value) == count > 1:
+            out[name] = torch.cat([value] * rows)
+    return out

@@ -1,0 +1,117 @@
+"""The conversation between one program and one pipeline loop: questions out, answers in."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Generic
+
+import torch
+from torch import Tensor
+
+from renoise.pipelines.schedulers import Reading
+from renoise.programs import Program, Result
+
+
+class Finished(Exception):
+    """The program has its result before the pipeline's loop begins: there is nothing to ask, and the pipeline is left."""
+
+
+class Session(Generic[Result]):
+    """The conversation between one program and one pipeline loop."""
+
+    def __init__(
+        self, program: Callable[[Reading], Program[Result]], decode: Callable[[Result], Tensor] | None = None
+    ) -> None:
+        self.program_of, self.decode = program, decode
+        self.program: Program[Result] | None = None
+        self.reading: Reading | None = None
+        self.x = torch.empty(0)  # what the program asked about last
+        self.buffer: Tensor | None = None  # the latents that the pipeline holds when its loop begins
+        self.handed: tuple[Tensor, int, Tensor] | None = None  # the tensor given out, its version, its values
+        self.index, self.asked, self.answered, self.done = 0, 0, 0, False
+        self.result: Any = None
+
+    def timesteps(self, grid: Tensor) -> Iterator[Tensor]:
+        """Yield the timestep of each question to the pipeline's loop, until the program has its result."""
+        if self.buffer is None or self.reading is None:
+            raise ValueError(
+                "this pipeline began its loop without prepare_latents and set_timesteps: it cannot be driven"
+            )
+        if len(grid) <= max(self.reading.step_indices):  # some pipelines leave out the clean end themselves
+            raise ValueError(
+                "only the whole schedule can be inverted: leave out denoising_start, denoising_end and the like"
+            )
+        self.begin()
+        if self.done:
+            raise Finished
+        while not self.done:
+            if self.asked > self.answered:
+                return  # the loop asked on without stepping: interrupted, as finish() will say
+            self.asked += 1
+            yield self.reading.timesteps[self.true_index]
+
+    def begin(self) -> None:
+        """Start the program once latents and schedule are known, in whichever order the pipeline prepares them."""
+        if self.buffer is None or self.reading is None or self.program is not None:
+            return
+        self.program = self.program_of(self.reading)
+        self._advance(None)
+        if self.done:
+            return
+        x = self.x.to(self.buffer.dtype)
+        self.buffer.copy_(x)
+        self.handed = (self.buffer, self.buffer._version, x)
+
+    @property
+    def true_index(self) -> int:
+        """The number of the host's timestep that the question is about."""
+        assert self.reading is not None
+        return self.reading.step_indices[self.index]
+
+    def step(self, out: Tensor, sample: Tensor) -> Tensor:
+        """Answer the question with the network's output -> the next latent, in the dtype of `sample`."""
+        assert self.handed is not None
+        given, version, values = self.handed
+        if (sample is not given or sample._version != version) and not torch.equal(sample.to(values.dtype), values):
+            raise RuntimeError(
+                "something changed the latents between two steps (a callback, an argument of the pipeline?): leave it out"
+            )
+        self.answered += 1
+        self._advance(out)
+        self.handed = self._hand_out(sample.dtype)
+        return self.handed[0]
+
+    def finish(self, interrupted: bool) -> None:
+        """Raise RuntimeError unless the program has come to its end."""
+        if not self.done:
+            why = "a callback interrupted it" if interrupted else "the pipeline left its loop early"
+            raise RuntimeError(f"stopped after {self.answered} network evaluations: {why}")
+
+    def _advance(self, out: Tensor | None) -> None:
+        assert self.program is not None
+        try:
+            self.x, self.index = next(self.program) if out is None else self.program.send(out)
+        except StopIteration as end:
+            self.result, self.done = end.value, True
+            if self.decode is not None:
+                self.x = self.decode(end.value)
+            elif isinstance(end.value, Tensor):
+                self.x = end.value
+
+    def _hand_out(self, dtype: torch.dtype) -> tuple[Tensor, int, Tensor]:
+        x = self.x.to(dtype)
+        return x, x._version, x.clone()
+
+
+class Timesteps(torch.Tensor):
+    """The host's n timesteps: a real tensor, but iterating over it follows the program."""
+
+    session: "Session[Any]"
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = super().__torch_function__(func, types, args, kwargs or {})
+        if isinstance(result, Timesteps) and not hasattr(result, "session"):
+            result.session = next(a.session for a in args if isinstance(a, Timesteps))
+        return result
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return self.session.timesteps(self.as_subclass(torch.Tensor))

@@ -1,0 +1,216 @@
+"""The record of an inversion: how it was made, as JSON. Everything but the tensors that a reconstruction elsewhere needs.
+
+msgspec checks types and ranges when a record is read; `Record.validate` checks that its parts fit together. What passes can be
+used.
+"""
+
+import math
+from dataclasses import dataclass, field, fields
+from math import isclose
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from renoise import methods
+from renoise.methods import Method
+from renoise.programs import Inverted
+from renoise.schedule import Level, Schedule
+
+FORMAT_VERSION = 2
+LARGEST_SIDE = 16384  # pixels
+DETERMINISTIC = "DDIM(eta=0.0)"
+
+Count = Annotated[int, Meta(ge=0)]
+Side = Annotated[int, Meta(ge=1, le=LARGEST_SIDE)]
+Fingerprint = Annotated[str, Meta(pattern="^(?:[0-9a-f]{4})+$")]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What an inversion took and how good it is. Lists of lists run over steps, noisiest first, then images.
+
+    Args:
+        residuals: ‖z^(k) − z^(k−1)‖/√numel; None if it was not finite.
+        iterations: network evaluations that the image needed in the fixed-point iteration.
+        diverged: whether an earlier iterate was taken.
+        evaluations: network evaluations per image in all; guidance counts twice.
+        step_evaluations: the same for each step.
+        std: standard deviation of x_T, per image.
+        seconds: wall-clock time of the whole call, for the batch.
+        psnr: of the reconstruction against the photograph, in dB, per image; None if it was not measured.
+        autoencoder_psnr: of the autoencoder alone, which no reconstruction can exceed.
+        warnings: what a user should know before trusting the inversion.
+    """
+
+    residuals: list[list[float | None]]
+    iterations: list[list[Count]]
+    diverged: list[list[bool]]
+    evaluations: float
+    step_evaluations: list[float]
+    std: list[float | None]
+    seconds: float
+    psnr: list[float | None] | None = None
+    autoencoder_psnr: list[float | None] | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, found: Inverted, evaluations: float, seconds: float, warnings: list[str]) -> "Metrics":
+        """Describe what was found with so many network evaluations per image."""
+        per_call = evaluations / max(sum(found.calls.tolist()), 1)  # 2 where guidance doubles the batch
+        return cls(
+            residuals=[[r if math.isfinite(r) else None for r in step] for step in found.residuals.tolist()],
+            iterations=found.iterations.tolist(),
+            diverged=found.diverged.tolist(),
+            evaluations=evaluations,
+            step_evaluations=[calls * per_call for calls in found.calls.tolist()],
+            std=[s if math.isfinite(s) else None for s in found.x_T.flatten(1).std(1).tolist()],
+            seconds=seconds,
+            warnings=warnings,
+        )
+
+    def __getitem__(self, i: int) -> "Metrics":
+        """Return the metrics of one image."""
+        per_step = {
+            name: [[step[i]] for step in getattr(self, name)] for name in ("residuals", "iterations", "diverged")
+        }
+        per_image = {
+            name: getattr(self, name) and [getattr(self, name)[i]] for name in ("psnr", "autoencoder_psnr", "std")
+        }
+        return Metrics(**{**{f.name: getattr(self, f.name) for f in fields(self)}, **per_step, **per_image})
+
+
+@dataclass(frozen=True)
+class Record:
+    """How an inversion was made. Lists run over the images of the batch.
+
+    Args:
+        model, revision, pipeline: what the model is called, its commit on the Hub, and the class of its pipeline.
+        adapters: names of the LoRAs that were active.
+        fingerprint: a few weights of the network (float16, hexadecimal), to recognise it; None if they could not be read.
+        sampler, prediction: how the scheduler's steps were read.
+        levels: [alpha, sigma, timestep], noisiest first; the last is the clean end.
+        start: number of the first level that was used; more than 0 if `strength` is below 1.
+        method, settings: the method's name and fields.
+        call: extra arguments of the pipeline.
+        required_arguments: names of the arguments that no file can hold and that must be given again.
+    """
+
+    model: str
+    revision: str | None
+    pipeline: str
+    sampler: str
+    prediction: str
+    levels: list[tuple[float, float, float]]
+    start: Count
+    prompt: list[str]
+    negative_prompt: list[str] | None
+    height: Side
+    width: Side
+    seed: int
+    strength: Annotated[float, Meta(gt=0, le=1)]
+    num_inference_steps: Annotated[int, Meta(ge=1)]
+    guidance_scale: float | None
+    method: str
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    metrics: Metrics
+    adapters: list[str] = field(default_factory=list)
+    fingerprint: Fingerprint | None = None
+    call: dict[str, Any] = field(default_factory=dict)
+    required_arguments: list[str] = field(default_factory=list)
+    format_version: int = FORMAT_VERSION
+
+    def __getitem__(self, i: int) -> "Record":
+        """Return the record of one image."""
+        many = len(self.prompt)
+        texts = {k: v for k, v in self.call.items() if isinstance(v, list) and all(isinstance(x, str) for x in v)}
+        one = {
+            "prompt": [self.prompt[i]],
+            "negative_prompt": self.negative_prompt and [self.negative_prompt[i]],
+            "call": self.call | {k: v[i : i + 1] for k, v in texts.items() if len(v) == many},
+            "metrics": self.metrics[i],
+        }
+        return Record(**{**{f.name: getattr(self, f.name) for f in fields(self)}, **one})
+
+    def to_json(self) -> str:
+        """Write the record, its keys sorted so that the same inversion makes the same bytes."""
+        return msgspec.json.encode(self, order="sorted").decode()
+
+    @classmethod
+    def from_json(cls, text: str) -> "Record":
+        """Read a record. ValueError, which says where, if it is not whole or from another version of the format."""
+        try:
+            version = msgspec.json.decode(text, type=_Version).format_version
+            if version != FORMAT_VERSION:
+                advice = "update renoise" if version > FORMAT_VERSION else "invert the photograph again"
+                raise ValueError(f"its format is {version}, this renoise reads {FORMAT_VERSION}: {advice}")
+            record = msgspec.json.decode(text, type=cls)
+            record.validate()
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise ValueError(f"its record cannot be read ({error})") from None
+        return record
+
+    def validate(self) -> None:
+        """Raise ValueError unless the parts of the record fit together."""
+        images, steps = len(self.prompt), len(self.levels) - 1 - self.start
+        Schedule(tuple(Level(*level) for level in self.levels))  # which checks that noise decreases
+        self.restored_method()
+        metrics = self.metrics
+        per_step = (metrics.residuals, metrics.iterations, metrics.diverged)
+        lists = (self.negative_prompt, metrics.psnr, metrics.autoencoder_psnr, metrics.std)
+        fit = (
+            images > 0
+            and steps > 0
+            and all(len(part) == steps and all(len(step) == images for step in part) for part in per_step)
+            and len(metrics.step_evaluations) == steps
+            and all(part is None or len(part) == images for part in lists)
+        )
+        if not fit:
+            raise ValueError("the parts of its record do not fit together")
+
+    def restored_method(self) -> Method:
+        """Return the method that made the inversion. ValueError for a method or settings that are not known here."""
+        try:
+            values = {name: math.inf if value == "inf" else value for name, value in self.settings.items()}
+            return methods.method_class(self.method)(**values)
+        except TypeError as error:
+            raise ValueError(f"its settings are not those of {self.method} ({error})") from None
+
+    def check(self, schedule: Schedule, start: int, sampler: str, prediction: str) -> None:
+        """Raise ValueError, with the fix, unless a scheduler read so can denoise from where the inversion ended."""
+        theirs = [(level.alpha, level.sigma, level.time) for level in schedule.levels]
+        if (sampler, prediction) != (self.sampler, self.prediction):
+            now, then = f"{sampler} on {prediction}", f"{self.sampler} on {self.prediction}"
+            raise ValueError(
+                f"the pipeline samples with {now}, the inversion was made with {then}: set its scheduler so"
+            )
+        if len(theirs) == len(self.levels):
+            if not all(_near(*pair) for pair in zip(theirs, self.levels, strict=True)):
+                raise ValueError("the pipeline's scheduler has other noise levels than the inversion: set it as it was")
+        elif sampler != DETERMINISTIC:
+            count = len(self.levels) - 1
+            raise ValueError(
+                f"num_inference_steps must be that of the inversion: it holds the noises of its {count} steps"
+            )
+        elif not _near(theirs[start], self.levels[self.start], 1e-3):
+            now, then = f"t = {theirs[start][2]:.0f}", f"t = {self.levels[self.start][2]:.0f}"
+            raise ValueError(
+                f"with so many num_inference_steps the pipeline starts at {now}, the inversion ended at {then}: keep its "
+                'number, or give the scheduler timestep_spacing="trailing" and invert again'
+            )
+
+
+class _Version(msgspec.Struct):
+    format_version: int
+
+
+def plain_settings(method: Method) -> dict[str, Any]:
+    """Return a method's fields as JSON holds them, which knows no infinity."""
+    values = msgspec.to_builtins(method)
+    return {name: "inf" if value == math.inf else value for name, value in values.items()}
+
+
+def _near(a: tuple[float, ...], b: tuple[float, ...], tolerance: float = 1e-5) -> bool:
+    """Whether two levels are the same, up to another machine's rounding."""
+    return all(isclose(x, y, rel_tol=tolerance, abs_tol=tolerance) for x, y in zip(a, b, strict=True))

@@ -1,0 +1,164 @@
+"""An inversion driven again in its pipeline: the call, the noise and the trajectory that a drawing starts from."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from renoise import images, masks, regularize
+from renoise.edits import NEGATIVE, SOURCE, TARGET, Edit, Source
+from renoise.inversion import Inversion
+from renoise.methods import Method
+from renoise.methods.method import GRADIENTS
+from renoise.pipelines import guidance
+from renoise.pipelines.arguments import restored, step_count
+from renoise.pipelines.call import Call, first_step
+from renoise.pipelines.driver import Run
+from renoise.pipelines.identity import check_model
+from renoise.pipelines.schedulers import Reading
+from renoise.programs import Photograph, Program, Progress, drive_from, generate, record
+from renoise.step import Step
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What is drawn from: a pipeline, an inversion, and the user's own arguments; checked once."""
+
+    pipe: Any
+    inversion: Inversion
+    call: dict[str, Any]
+    num_inference_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        record = self.inversion.record
+        check_model(self.pipe, record)
+        if missing := [name for name in record.required_arguments if name not in self.call]:
+            raise ValueError(f"the inversion was made with {', '.join(missing)}: give it again")
+
+    @property
+    def aspect(self) -> float:
+        """Height / width of the picture."""
+        return self.inversion.record.height / self.inversion.record.width
+
+    @property
+    def method(self) -> Method:
+        """The method that made the inversion."""
+        return self.inversion.record.restored_method()
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """The inversion's arguments of the pipeline, and over them those given now."""
+        return {**restored(self.inversion.record.call), **self.call}
+
+    def call_with(
+        self,
+        prompts: list[str],
+        negatives: list[str] | None,
+        guidance_scale: float | None,
+        extra: dict[str, Any] | None = None,
+    ) -> Call:
+        """Return the pipeline's call under these prompts, for the inversion's size and steps."""
+        record, given = self.inversion.record, self.num_inference_steps
+        count = step_count(self.pipe, record.num_inference_steps if given is None else given, None)
+        merged = {**self.extra, **(extra or {})}
+        return Call(self.pipe, prompts, negatives, guidance_scale, record.height, record.width, count, merged)
+
+    @property
+    def source_call(self) -> Call:
+        """The call that draws the photographs again."""
+        record = self.inversion.record
+        return self.call_with(record.prompt, record.negative_prompt, record.guidance_scale)
+
+    def edit_call(
+        self,
+        prompts: list[str],
+        negatives: list[str] | None,
+        guidance_scale: float | None,
+        pseudo_guidance: float | None,
+        source_correction: float,
+    ) -> tuple[Call, Edit]:
+        """Return the call that draws under the target prompts, and how its rows are combined."""
+        pipe, record, method, extra = self.pipe, self.inversion.record, self.method, self.extra
+        pipeline_guides = guidance.guides(pipe, guidance_scale, extra)
+        if pseudo_guidance is None and source_correction > 0:  # several rows cannot leave guidance to the pipeline
+            scale = guidance.row_guidance(pipe, guidance_scale, extra)
+            pseudo_guidance = None if scale == 1 else scale
+        how = Edit(pseudo_guidance, source_correction)
+        rows = method.rows(how)
+        if len(rows) == 1:
+            negatives = negatives if negatives is not None else record.prompt if pipeline_guides else None
+            return self.call_with(prompts, negatives, guidance_scale), how
+        texts = {SOURCE: record.prompt, NEGATIVE: negatives or record.prompt, TARGET: prompts}
+        sources = [text for row in rows[:-1] for text in texts[row]]
+        if pipeline_guides and not method.pipeline_guides_rows and "true_cfg_scale" not in extra:
+            guidance_scale = guidance.unguided(pipe)
+        stacked = guidance.stacked(sources, prompts, record.call, self.call)
+        return self.call_with([*sources, *prompts], None, guidance_scale, stacked), how
+
+    def run(
+        self,
+        program: Callable[[Sequence[Step], Source], Program[Any]],
+        call: Call,
+        *,
+        output_type: str = "latent",
+        progress: Progress | None = None,
+    ) -> Run[Any]:
+        """Run a program over the inversion's latents, under this call."""
+        inversion, record, device = self.inversion, self.inversion.record, self.pipe._execution_device
+        x_T, noises, trajectory = (
+            None if x is None else x.to(device) for x in (inversion.latents, inversion.noises, inversion.trajectory)
+        )
+        assert x_T is not None
+        photograph = None if trajectory is None else Photograph(trajectory[-1], record.seed, self.aspect)
+        source = Source(x_T, noises, trajectory, photograph)
+
+        def driven(reading: Reading) -> Program[Any]:
+            steps = call.steps(reading)
+            start = first_step(len(steps), record.strength)
+            record.check(reading.schedule, start, repr(call.sampler(reading)), reading.prediction.name)
+            held, needed = 0 if noises is None else len(noises), sum(step.stochastic for step in steps[start:])
+            if held != needed:
+                raise ValueError(f"the inversion is damaged: it holds {held} noises, its sampler draws {needed}")
+            return drive_from(program(steps[start:], source), start, len(steps), progress)
+
+        rows = len(call.prompts) // len(inversion)
+        wanted = "pt" if output_type == "pil" else output_type
+        return call.drive(driven, (rows * len(x_T), *x_T.shape[1:]), wanted, gradients=GRADIENTS in self.method.needs)
+
+    def with_trajectory(self) -> "Replay":
+        """Return the same with the latents after each step of the inversion; of a file they are those of its reconstruction."""
+        if self.inversion.trajectory is not None:
+            return self
+        if not self.method.reconstructs:
+            raise ValueError(
+                f"a file of {self.method.title} does not hold the photograph that this needs: invert it again"
+            )
+        latents = list[Tensor]()
+        required = {name: self.call[name] for name in self.inversion.record.required_arguments}
+
+        def program(steps: Sequence[Step], source: Source) -> Program[Tensor]:
+            return (yield from record(generate(steps, source.x_T, source.noises), latents))
+
+        replayed = replace(self, call=required)
+        replayed.run(program, replayed.source_call)
+        return replace(self, inversion=replace(self.inversion, trajectory=torch.stack(latents[1:])))
+
+    def given_mask(self, mask: Any) -> Tensor:
+        """Return the user's mask (1 or B, 1, H, W) in [0, 1]."""
+        record = self.inversion.record
+        found = images.masks(mask, record.height, record.width)
+        if len(found) not in (1, len(self.inversion)):
+            raise ValueError(
+                f"mask: {len(found)} masks for {len(self.inversion)} images; give one for all or one for each"
+            )
+        return found
+
+    def found_mask(self, prompts: list[str]) -> Tensor:
+        """Return the mask (B, 1, h, w), at the size of the latents, of where the target prompts disagree with the source."""
+        record, trajectory = self.inversion.record, self.inversion.trajectory
+        assert trajectory is not None
+        call = self.call_with(prompts, record.negative_prompt, record.guidance_scale)
+        (difference,) = self.run(lambda steps, source: masks.difference(steps, source, self.aspect), call).result
+        return masks.from_difference(difference, regularize.maps(trajectory[-1], self.aspect).to(difference))
