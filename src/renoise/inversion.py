@@ -4,9 +4,11 @@ Two tensors: `latents` (x_T) and, for stochastic samplers, `noises`. The record 
 without the model, and nothing in it is executed.
 """
 
+import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,12 +30,14 @@ class Inversion:
         noises: fresh noise (m, B, ...) of the m stochastic steps, float32, or None.
         record: how the inversion was made.
         trajectory: latents (n, B, ...) after each of the n steps. Files do not hold it; `edit` finds it again if it must.
+        arguments: the arguments of the pipeline that no file can hold, such as prompt embeddings or a ControlNet's picture.
     """
 
     latents: Tensor
     noises: Tensor | None
     record: Record
     trajectory: Tensor | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
 
     @property
     def prompt(self) -> list[str]:
@@ -72,7 +76,12 @@ class Inversion:
         """Return one image of the batch, as a batch of one."""
         i = range(len(self))[i]
         noises, trajectory = (None if x is None else x[:, i : i + 1] for x in (self.noises, self.trajectory))
-        return Inversion(self.latents[i : i + 1], noises, self.record[i], trajectory)
+        arguments = {name: _of_image(value, i, len(self)) for name, value in self.arguments.items()}
+        return Inversion(self.latents[i : i + 1], noises, self.record[i], trajectory, arguments)
+
+    def with_arguments(self, **arguments: Any) -> "Inversion":
+        """Return the same with arguments of the pipeline that its file could not hold, such as the source's prompt_embeds."""
+        return replace(self, arguments={**self.arguments, **arguments})
 
     def save(self, path: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> Path:
         """Write the file, whole or not at all. `dtype` float16 halves its size. OSError if it cannot be written."""
@@ -80,8 +89,9 @@ class Inversion:
             raise ValueError(f"latents are saved in a floating point dtype, not in {dtype}")
         tensors = {"latents": self.latents, "noises": self.noises}
         tensors = {name: x.detach().to("cpu", dtype).contiguous() for name, x in tensors.items() if x is not None}
+        record = replace(self.record, checksum=_checksum(tensors))
         # One key: with several, their order and so the bytes would differ from run to run.
-        return write(Path(path), save(tensors, {"renoise": self.record.to_json()}))
+        return write(Path(path), save(tensors, {"renoise": record.to_json()}))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Inversion":
@@ -110,6 +120,12 @@ class Inversion:
         return cls(tensors["latents"].float(), None if noises is None else noises.float(), record)
 
 
+def _of_image(value: Any, i: int, images: int) -> Any:
+    """Return image i's part of an argument that has one for each image."""
+    each = isinstance(value, Tensor | list) and getattr(value, "ndim", 1) > 0 and len(value) == images
+    return value[i : i + 1] if each else value
+
+
 def _check(tensors: dict[str, Tensor], record: Record) -> None:
     """Raise ValueError unless tensors and record fit together."""
     if not {"latents"} <= tensors.keys() <= {"latents", "noises"}:
@@ -123,3 +139,14 @@ def _check(tensors: dict[str, Tensor], record: Record) -> None:
         raise ValueError("its tensors do not fit its record")
     if not all(bool(x.isfinite().all()) for x in tensors.values()):
         raise ValueError("its latents are not finite")
+    if record.checksum != _checksum(tensors):
+        raise ValueError("its numbers are not those that were saved")
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    """Return the SHA-256 of the tensors' bytes, in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

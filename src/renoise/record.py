@@ -19,6 +19,27 @@ from renoise.schedule import Level, Schedule
 
 FORMAT_VERSION = 2
 LARGEST_SIDE = 16384  # pixels
+MOST_STEPS = 10_000
+# What a file may hold of the pipeline's arguments: they must not allocate without bound.
+LARGEST_NUMBER, LONGEST_LIST, LONGEST_TEXT = 16384, 4096, 65536
+NAMED = {
+    "prompt",
+    "negative_prompt",
+    "height",
+    "width",
+    "num_inference_steps",
+    "guidance_scale",
+}  # fields of the record
+OURS = {
+    "latents",
+    "generator",
+    "num_images_per_prompt",
+    "return_dict",
+    "output_type",
+    "timesteps",
+    "sigmas",
+}  # set by renoise
+TUPLE = "tuple"  # how a file writes a tuple, which JSON does not have
 DETERMINISTIC = "DDIM(eta=0.0)"
 
 Count = Annotated[int, Meta(ge=0)]
@@ -86,7 +107,7 @@ class Record:
 
     Args:
         model, revision, pipeline: what the model is called, its commit on the Hub, and the class of its pipeline.
-        adapters: names of the LoRAs that were active.
+        adapters: the LoRAs that were enabled: part of the pipeline -> name -> [weight, root mean square of its numbers].
         fingerprint: a few weights of the network (float16, hexadecimal), to recognise it; None if they could not be read.
         sampler, prediction: how the scheduler's steps were read.
         levels: [alpha, sigma, timestep], noisiest first; the last is the clean end.
@@ -94,6 +115,7 @@ class Record:
         method, settings: the method's name and fields.
         call: extra arguments of the pipeline.
         required_arguments: names of the arguments that no file can hold and that must be given again.
+        checksum: SHA-256 of the file's tensors; None before it is saved.
     """
 
     model: str
@@ -109,16 +131,17 @@ class Record:
     width: Side
     seed: int
     strength: Annotated[float, Meta(gt=0, le=1)]
-    num_inference_steps: Annotated[int, Meta(ge=1)]
+    num_inference_steps: Annotated[int, Meta(ge=1, le=MOST_STEPS)]
     guidance_scale: float | None
     method: str
     settings: dict[str, Any]
     versions: dict[str, str]
     metrics: Metrics
-    adapters: list[str] = field(default_factory=list)
+    adapters: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
     fingerprint: Fingerprint | None = None
     call: dict[str, Any] = field(default_factory=dict)
     required_arguments: list[str] = field(default_factory=list)
+    checksum: str | None = None
     format_version: int = FORMAT_VERSION
 
     def __getitem__(self, i: int) -> "Record":
@@ -156,6 +179,7 @@ class Record:
         images, steps = len(self.prompt), len(self.levels) - 1 - self.start
         Schedule(tuple(Level(*level) for level in self.levels))  # which checks that noise decreases
         self.restored_method()
+        check_call(self.call)
         metrics = self.metrics
         per_step = (metrics.residuals, metrics.iterations, metrics.diverged)
         lists = (self.negative_prompt, metrics.psnr, metrics.autoencoder_psnr, metrics.std)
@@ -173,13 +197,19 @@ class Record:
         """Return the method that made the inversion. ValueError for a method or settings that are not known here."""
         try:
             values = {name: math.inf if value == "inf" else value for name, value in self.settings.items()}
-            return methods.method_class(self.method)(**values)
-        except TypeError as error:
+            return msgspec.convert(values, methods.method_class(self.method))
+        except msgspec.ValidationError as error:
             raise ValueError(f"its settings are not those of {self.method} ({error})") from None
 
     def check(self, schedule: Schedule, start: int, sampler: str, prediction: str) -> None:
         """Raise ValueError, with the fix, unless a scheduler read so can denoise from where the inversion ended."""
         theirs = [(level.alpha, level.sigma, level.time) for level in schedule.levels]
+        if len(theirs) != len(self.levels) and self.sampler != DETERMINISTIC:
+            count = len(self.levels) - 1
+            raise ValueError(
+                f"num_inference_steps must be that of the inversion: it holds the noises of its {count} steps, "
+                f"and the pipeline takes {len(theirs) - 1}"
+            )
         if (sampler, prediction) != (self.sampler, self.prediction):
             now, then = f"{sampler} on {prediction}", f"{self.sampler} on {self.prediction}"
             raise ValueError(
@@ -188,11 +218,6 @@ class Record:
         if len(theirs) == len(self.levels):
             if not all(_near(*pair) for pair in zip(theirs, self.levels, strict=True)):
                 raise ValueError("the pipeline's scheduler has other noise levels than the inversion: set it as it was")
-        elif sampler != DETERMINISTIC:
-            count = len(self.levels) - 1
-            raise ValueError(
-                f"num_inference_steps must be that of the inversion: it holds the noises of its {count} steps"
-            )
         elif not _near(theirs[start], self.levels[self.start], 1e-3):
             now, then = f"t = {theirs[start][2]:.0f}", f"t = {self.levels[self.start][2]:.0f}"
             raise ValueError(
@@ -203,6 +228,23 @@ class Record:
 
 class _Version(msgspec.Struct):
     format_version: int
+
+
+def check_call(call: dict[str, Any]) -> None:
+    """Raise ValueError for arguments of the pipeline that could allocate without bound, or that are not written as we write."""
+    if set_here := sorted((NAMED | OURS) & call.keys()):
+        raise ValueError(f"the pipeline's arguments hold {', '.join(set_here)}, which renoise sets")
+    values = list[Any](call.values())
+    while values:
+        value = values.pop()
+        if isinstance(value, int | float) and not abs(value) <= LARGEST_NUMBER:
+            raise ValueError(f"the pipeline's arguments hold {value}, which is too large a number")
+        limit = LONGEST_TEXT if isinstance(value, str) else LONGEST_LIST
+        if isinstance(value, list | str) and len(value) > limit:
+            raise ValueError(f"the pipeline's arguments hold {len(value)} values, which is too many")
+        if isinstance(value, dict) and TUPLE in value and not (len(value) == 1 and isinstance(value[TUPLE], list)):
+            raise ValueError("the pipeline's arguments hold a tuple that is none")
+        values += value if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else []
 
 
 def plain_settings(method: Method) -> dict[str, Any]:
