@@ -311,6 +311,18 @@ def test_zero_terminal_snr_is_no_fault(model: Path):
     assert renoise.load("model", device="cpu").scheduler.alphas_cumprod[-1] == 0
 
 
+def test_a_library_that_cannot_be_imported_is_named(model: Path, monkeypatch: pytest.MonkeyPatch):
+    import diffusers
+
+    def fail(name: str) -> Any:
+        raise RuntimeError(f"Failed to import {name}, look up:\ncannot import name 'X' from 'transformers'")
+
+    monkeypatch.delattr(diffusers, "StableDiffusionPipeline")
+    monkeypatch.setattr(diffusers, "__getattr__", fail, raising=False)
+    with pytest.raises(ValueError, match=r"model cannot be loaded: .*cannot import name 'X' from 'transformers'$"):
+        renoise.load("model", device="cpu")
+
+
 # --- our own models: whole and silent --------------------------------------------------------------------------------------
 
 

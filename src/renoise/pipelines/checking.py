@@ -4,6 +4,7 @@ import inspect
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from traceback import walk_tb
 from typing import Any
@@ -26,8 +27,9 @@ def reason(error: BaseException, folder: Path | None) -> str:
         (frame.f_locals.get("name") for frame, _ in walk_tb(error.__traceback__) if frame.f_code.co_name in _LOADERS),
         None,
     )
-    if folder and (fault := next(_faults(folder), None)):
-        return fault
+    with suppress(Exception):  # what keeps the libraries from being imported keeps their classes from being looked at
+        if folder and (fault := next(_faults(folder), None)):
+            return fault
     if "necessary `safetensors` weights" in said:
         return "it has no safetensors weights, and others can run code"
     if part and any(sign in said for sign in ("mismatched", "expected shape", "size mismatch")):

@@ -110,6 +110,7 @@ def no_model(folder: Path) -> str | None:
 
 
 def first_line(error: BaseException) -> str:
-    """Give the first line of an error that says something, with the next one if it announces that; else its kind."""
+    """Give an error's first line that says something, with those that it announces by a colon; else its kind."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1]) or type(error).__name__
+    end = next((number for number, line in enumerate(lines, start=1) if not line.endswith(":")), len(lines))
+    return " ".join(lines[:end]) or type(error).__name__
