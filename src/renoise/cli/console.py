@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 Format = Literal["human", "json"]
 INTERRUPTED, WRONG_INPUT, INTERNAL = 130, 2, 1
 _PIPE_WIDTH = 300
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
+_OUT_OF_MAIN_MEMORY = ("can't allocate memory", "cannot allocate memory")
+_OUT_OF_MEMORY = ("out of memory", *_OUT_OF_MAIN_MEMORY)
 _UNREACHABLE = "the Hugging Face Hub cannot be reached, and the model is not in the local cache"
 _HUB_TROUBLE = {  # by the name of the error that huggingface_hub raised, the most telling first
     "GatedRepoError": "accept its licence on its page at huggingface.co, then log in: hf auth login",
@@ -175,7 +176,9 @@ def explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, "interrupted"
     if isinstance(error, MemoryError) or any(sign in text.lower() for sign in _OUT_OF_MEMORY):
-        remedies = "--dtype bf16, --vae-tiling" + (", --cpu-offload" if accelerated() else "")
+        main = isinstance(error, MemoryError) or any(sign in text.lower() for sign in _OUT_OF_MAIN_MEMORY)
+        # a CPU calculates in bf16 many times slower, and has nowhere to offload to
+        remedies = "--vae-tiling" if main or not accelerated() else "--dtype bf16, --vae-tiling, --cpu-offload"
         return WRONG_INPUT, f"out of memory: lower --width and --height, or try {remedies}"
     if hint := _hub_trouble(error):
         what = text.partition(": ")[0] if "cannot be loaded" in text else "a model cannot be loaded"

@@ -29,8 +29,12 @@ _MODEL, _METHOD = Group("Model", sort_key=2), Group("Inversion (unset: as the mo
 class ModelOptions:
     """Which model, and how it is loaded."""
 
-    model: Annotated[str | None, Parameter(help="preset, local folder or Hub id (default: orchard)")] = None
+    model: Annotated[
+        str | None, Parameter(help="preset, local folder, .safetensors file or Hub id (default: orchard)")
+    ] = None
     revision: Annotated[str | None, Parameter(help="branch, tag or commit on the Hub")] = None
+    variant: Annotated[str | None, Parameter(help="of the weights, such as fp16 (default: plain ones, if any)")] = None
+    config: Annotated[str | None, Parameter(help="of a .safetensors file: a model with the same parts")] = None
     dtype: Annotated[Literal["auto", "bf16", "fp16", "fp32"], Parameter(help="number format of the network")] = "auto"
     device: Annotated[str | None, Parameter(help="cpu, cuda, cuda:1, mps … (default: the fastest there is)")] = None
     cpu_offload: Annotated[bool, Parameter(help="keep idle parts in main memory", negative="")] = False
