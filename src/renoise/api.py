@@ -71,9 +71,8 @@ def invert(
     """Find the noise from which `pipe` draws the photograph (ReNoise, arXiv 2403.14602).
 
     Args:
-        image: one picture or a list of them: PIL images, tensors (3, H, W) in [0, 1] or paths. Files and PIL images are scaled
-            and
-            cropped to the size, never squashed.
+        image: one picture or a list of them: paths, PIL images, NumPy arrays or tensors (3, H, W) in [0, 1]. All but tensors
+            are scaled and cropped to the size, never squashed.
         prompt: what the photograph shows; one for all images or one for each.
         method: a method such as `ReNoise(iterations=9)`, or a name in `renoise.METHODS`. None takes the model's own settings of
             ReNoise (`renoise.default_method`).

@@ -20,7 +20,7 @@ from renoise.replay import Replay
 from renoise.scalars import real
 from renoise.step import Step
 
-Picture = Any  # a PIL image, a tensor (3, H, W) or (B, 3, H, W) in [0, 1], or the path of a file
+Picture = Any  # a path, a PIL image, a NumPy array, or a tensor (3, H, W) or (B, 3, H, W) in [0, 1]
 AUTO, EVERYWHERE = "auto", "none"
 
 
@@ -81,8 +81,7 @@ def edit(
         source_correction: in [0, 1], how much of what an inexact inversion lacks is added (editing.py). Costs one evaluation more
             a step.
         mask: white where the picture may change. "auto" finds where the prompts' predictions differ, "none" is everywhere;
-            None is
-            the preset's choice.
+            None is the preset's choice.
         original: the photographs, whose pixels are put back outside the mask.
         num_inference_steps, output_type, progress, **call: as in `reconstruct`.
 

@@ -1,7 +1,7 @@
 """FlowEdit (arXiv 2412.08629): go from the photograph straight to the edit, along the difference of the two prompts' velocities.
 
-    x^src_t = α_t x_0 + σ_t w_t;   x^tar_t = x^src_t + (α_t + σ_t)(x − x_0);   x ← x + Δτ [v(x^tar_t, target) − v(x^src_t,
-    source)]
+    x^src_t = α_t x_0 + σ_t w_t;   x^tar_t = x^src_t + (α_t + σ_t)(x − x_0)
+    x ← x + Δτ [v(x^tar_t, target) − v(x^src_t, source)]
 
 with τ = σ/(α + σ) and the velocity v = ε̂ − x̂_0, which any network gives: that of the rectified flow through x_t/(α + σ). On flow
 models these are the paper's formulas, with one noise w_t a step.

@@ -32,8 +32,7 @@ class Method:
         name: as in `renoise.methods.METHODS`, in files and on the command line.
         title: as in messages and papers.
         needs: STOCHASTIC (the steps must draw noise), PHOTOGRAPH (drawing starts from the clean latents, which files do not
-            hold),
-            GRADIENTS (its programs differentiate through the network).
+            hold), GRADIENTS (its programs differentiate through the network).
         takes: which of EDIT_OPTIONS an edit may use.
         reconstructs: the noise under the unchanged prompt draws the photograph, along the inversion's own trajectory.
         pipeline_guides_rows: the pipeline's guidance applies to every row; otherwise it is off while there are several rows.
