@@ -24,7 +24,7 @@ from .autoencoder import CONFIG, SCALE, crop_arguments, crops, load_vae, reconst
 from .common import Clock, arguments, begin, fit, to_tensor
 from .data import Captioner, load_scenes
 from .denoiser import Average, load_latents
-from .distill import Levels, course
+from .distill import Levels, trajectory
 from .evaluate import load
 from .optimizer import Optimizer
 from .text import encode
@@ -110,14 +110,14 @@ def draw(args: argparse.Namespace) -> None:
 def redrawn(
     pipe: StableDiffusionPipeline, x_0: torch.Tensor, captions: list[str], times: np.ndarray, **how: float
 ) -> torch.Tensor:
-    """Latents x_0 (B, C, H, W) noised to `times` (B,) and drawn again; `how`: guidance and substeps of `distill.course`."""
+    """Latents x_0 (B, C, H, W) noised to `times` (B,) and drawn again; `how`: guidance and substeps of `distill.trajectory`."""
     levels, t = Levels(x_0.device, pipe.scheduler), torch.from_numpy(times).to(x_0.device)
     alpha, sigma = levels(t)
     x_t = (alpha * x_0 + sigma * torch.randn_like(x_0)).contiguous(memory_format=torch.channels_last)
     hidden = pipe.text_encoder(torch.tensor(encode(pipe.tokenizer, [*captions, ""]), device=x_0.device))[0]
     empty, clean = hidden[-1:].expand(len(x_0), -1, -1), torch.full_like(t, -1)
     with torch.autocast(x_0.device.type, torch.bfloat16):
-        return course(pipe.unet, levels, x_t, t, clean, hidden[:-1], empty, argparse.Namespace(**how))
+        return trajectory(pipe.unet, levels, x_t, t, clean, hidden[:-1], empty, argparse.Namespace(**how))
 
 
 def pieces(

@@ -1,12 +1,12 @@
 """Distil `orchard` into its few-step siblings: `turbo`, a network of its own, and `lcm`, a LoRA.
 
 Multistep consistency distillation (arXiv 2403.06807; latent consistency models, arXiv 2310.04378): between the four time steps at
-which the student is asked, the teacher walks its own guided DDIM course; the student learns to see, from the noisier end, the
+which the student is asked, the teacher walks its own guided DDIM trajectory; the student learns to see, from the noisier end, the
 picture that its own moving average sees from the cleaner one, and at the last step the teacher's picture itself.
 
     x_t = alpha_t x_0 + sigma_t eps;   x_s = the teacher's guided DDIM from x_t to s;   loss = |x̂_0(x_t, t) − x̂_0^EMA(x_s, s)|
 
-Guidance is in the teacher's course, so that the student needs none. Both siblings see the picture as epsilon says, x̂_0 = (x_t −
+Guidance is in the teacher's trajectory, so that the student needs none. Both siblings see the picture as epsilon says, x̂_0 = (x_t −
 sigma_t ε̂) / alpha_t: LCM's own skip is below 1e-5 from time step 20 on. Half of the inner time steps are moved, so that fewer
 steps and other grids work too; some captions are those of other pictures, as in an edit.
 """
@@ -75,7 +75,7 @@ class Levels:
         return (x - sigma * epsilon.float()) / alpha
 
 
-def course(
+def trajectory(
     teacher: UNet2DConditionModel,
     levels: Levels,
     x: Tensor,
@@ -98,7 +98,7 @@ def course(
 
 
 class Lesson(NamedTuple):
-    """A stretch of the teacher's course, from time steps t to s (B,): where it began and ended (B, C, H, W), and its captions."""
+    """A stretch of the teacher's trajectory, from time steps t to s (B,): where it began and ended (B, C, H, W), and its captions."""
 
     x_t: Tensor
     t: Tensor
@@ -132,7 +132,7 @@ def train(args: argparse.Namespace) -> None:
 
     def teach(x_t: Tensor, t: Tensor, s: Tensor, hidden: Tensor, empty: Tensor) -> Tensor:
         with torch.no_grad(), torch.autocast(where.type, torch.bfloat16):
-            return course(teacher, levels, x_t, t, s, hidden, empty, args)
+            return trajectory(teacher, levels, x_t, t, s, hidden, empty, args)
 
     def learn(x_t: Tensor, t: Tensor, x_s: Tensor, s: Tensor, hidden: Tensor) -> Tensor:
         with torch.autocast(where.type, torch.bfloat16):
@@ -197,7 +197,7 @@ def main() -> None:
     p.add_argument("--teacher", type=Path, default=Path("src/renoise/orchard"))
     p.add_argument("--guidance", type=float, default=3.0, help="of the teacher")
     p.add_argument("--substeps", type=int, default=3, help="of the teacher, between two of the student's time steps")
-    p.add_argument("--reuse", type=int, default=4, help="how often each stretch of the teacher's course is learnt from")
+    p.add_argument("--reuse", type=int, default=4, help="how often each stretch of the teacher's trajectory is learnt from")
     p.add_argument("--exchange", type=float, default=0.15, help="share of captions that are another picture's")
     p.add_argument("--huber", type=float, default=0.1, help="where the loss turns from squares to lengths")
     p.add_argument("--decay", type=float, default=0.98, help="of the moving average of the weights")
