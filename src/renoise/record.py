@@ -194,11 +194,13 @@ class Record:
         if (sampler, prediction) != (self.sampler, self.prediction):
             now, then = f"{sampler} on {prediction}", f"{self.sampler} on {self.prediction}"
             raise ValueError(
-                f"the pipeline samples with {now}, the inversion was made with {then}: set its scheduler so"
+                f"the pipeline samples with {now}, the inversion was made with {then}: use the same scheduler"
             )
         if len(theirs) == len(self.levels):
             if not all(_near(*pair) for pair in zip(theirs, self.levels, strict=True)):
-                raise ValueError("the pipeline's scheduler has other noise levels than the inversion: set it as it was")
+                raise ValueError(
+                    "the pipeline's scheduler has other noise levels than the inversion: restore its configuration"
+                )
         elif sampler != DETERMINISTIC:
             count = len(self.levels) - 1
             raise ValueError(
@@ -207,8 +209,8 @@ class Record:
         elif not _near(theirs[start], self.levels[self.start], 1e-3):
             now, then = f"t = {theirs[start][2]:.0f}", f"t = {self.levels[self.start][2]:.0f}"
             raise ValueError(
-                f"with so many num_inference_steps the pipeline starts at {now}, the inversion ended at {then}: keep its "
-                'number, or give the scheduler timestep_spacing="trailing" and invert again'
+                f"with this num_inference_steps the pipeline starts at {now}, but the inversion ended at {then}: keep "
+                'the number of the inversion, or give the scheduler timestep_spacing="trailing" and invert again'
             )
 
 
