@@ -82,7 +82,7 @@ class Inverted:
 
 
 def run(program: Program[Result], steps: Sequence[Step], predict: Callable[[Tensor, Level], Tensor]) -> Result:
-    """Answer a program with a plain function, `predict(x_t, level) -> output`."""
+    """Run a program, with `predict(x_t, level) -> output` as the network."""
     with torch.no_grad():
         try:
             x, i = next(program)
