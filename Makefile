@@ -1,6 +1,9 @@
 # Two commands do all the set-up they need on a machine with Python >= 3.11 and a network:
 #   make demo    invert and edit an example photograph with the embedded model
 #   make test    lint, types, tests
+# Two more run the tests in environments of their own, which takes another gigabyte and some minutes each:
+#   make test-lowest    with the lowest versions that pyproject.toml accepts
+#   make test-newest    with the newest there are
 PYTHON ?= python3
 VENV ?= .venv
 DATA ?= ../shared/data
@@ -10,7 +13,7 @@ RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test lint types pytest format bench orchard constraints clean
+.PHONY: help demo test test-lowest test-newest lint types pytest format bench orchard constraints clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -31,6 +34,15 @@ types: $(DEV)
 # One thread a worker: tiny tensors gain nothing from more, and workers share the cores.
 pytest: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4
+
+# Both with the torch of constraints.txt: PyPI's other releases for Linux bring gigabytes of CUDA, without which they fail.
+test-lowest: VERSIONS := -c constraints-lowest.txt
+test-lowest test-newest: test-%:
+	rm -rf .venv-$*
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check $(VERSIONS) \
+		"$$(sed -n '/^torch==/p' constraints.txt)" -e '.[dev]'
+	OMP_NUM_THREADS=1 .venv-$*/bin/python -m pytest -q -n auto --maxprocesses 4
 
 format: $(DEV)
 	$(BIN)/ruff check --fix .
@@ -80,4 +92,4 @@ constraints: $(DEV)
 	@mv constraints.new constraints.txt
 
 clean:
-	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lowest .venv-newest dist build .pytest_cache .ruff_cache .hypothesis

@@ -1,7 +1,6 @@
 """orchard-turbo and orchard-lcm: what they weigh, that they draw, and few-step inversion of photographs with stored noises."""
 
 import statistics
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,8 @@ from safetensors.torch import load_file
 
 import renoise
 from renoise import PRESETS, images
-from renoise.pipelines.driver import count_rows
 from renoise.pipelines.finding import find
+from renoise.pipelines.observing import counting
 
 PACKAGE = Path(renoise.__file__).parent
 FOLDERS = [PACKAGE / "orchard-turbo", PACKAGE / "orchard-lcm"]
@@ -107,8 +106,7 @@ def test_an_edit_changes_the_background(pipes, name, scenes):
 def test_a_default_edit_asks_once_a_step_each_way_and_twice_for_its_mask(pipes, name, scenes):
     (path, caption), settings = scenes[0], PRESETS[name].edit_settings
     drawing = 8 if PRESETS[name].edit_guidance_scale > 1 else 4  # guidance asks under both prompts
-    with ExitStack() as stack:
-        rows = count_rows(pipes[name], stack)
+    with counting() as rows:
         found = renoise.invert(pipes[name], path, caption, method=settings, measure=False)
         renoise.edit(pipes[name], found, "a photo of a yellow lemon on a white background")
     assert (found.evaluations, rows[0]) == (4, 4 + 2 + drawing)

@@ -15,16 +15,18 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from renoise import images, methods
 from renoise.drawing import Picture, edit, reconstruct
+from renoise.edits import Source
 from renoise.inversion import Inversion
 from renoise.methods import Method
 from renoise.methods.method import GRADIENTS, STOCHASTIC
 from renoise.methods.renoise import ReNoise
 from renoise.metrics import psnr
-from renoise.pipelines import identity
+from renoise.pipelines import embeddings, identity
 from renoise.pipelines import latents as autoencoding
 from renoise.pipelines.arguments import eta_of, split_for_file, step_count
 from renoise.pipelines.call import Call, first_step
@@ -35,10 +37,14 @@ from renoise.pipelines.guidance import unguided
 from renoise.pipelines.loading import load
 from renoise.pipelines.prompts import per_image, too_long
 from renoise.pipelines.schedulers import Reading
-from renoise.programs import Inverted, Photograph, Program, Progress, drive_from
+from renoise.programs import Answer, Inverted, Photograph, Program, Progress, drive_from, generate, remember
 from renoise.record import Metrics, Record, plain_settings
+from renoise.replay import Replay
+from renoise.scalars import integer, plain, real
+from renoise.step import Step
 
 LARGEST_DROP = 3.0  # dB below the autoencoder alone: more can be seen
+SAME_ANSWER = 1e-3  # relative difference between two answers to one question; more than an accelerator's rounding
 
 __all__ = ["default_method", "edit", "invert", "load", "reconstruct"]
 
@@ -65,9 +71,8 @@ def invert(
     """Find the noise from which `pipe` draws the photograph (ReNoise, arXiv 2403.14602).
 
     Args:
-        image: one picture or a list of them: PIL images, tensors (3, H, W) in [0, 1] or paths. Files and PIL images are scaled
-            and
-            cropped to the size, never squashed.
+        image: one picture or a list of them: paths, PIL images, NumPy arrays or tensors (3, H, W) in [0, 1]. All but tensors
+            are scaled and cropped to the size, never squashed.
         prompt: what the photograph shows; one for all images or one for each.
         method: a method such as `ReNoise(iterations=9)`, or a name in `renoise.METHODS`. None takes the model's own settings of
             ReNoise (`renoise.default_method`).
@@ -77,13 +82,16 @@ def invert(
         seed: decides all random numbers; they are the same for every image and on every device.
         height, width: size of the picture in pixels. None takes the preset's, or the pipeline's default.
         latents: clean latents (B, ...) as the pipeline's loop has them, instead of `image`.
-        measure: reconstruct afterwards, for `psnr` and `autoencoder_psnr`. Costs one network evaluation a step.
+        measure: reconstruct afterwards, for `psnr` and `autoencoder_psnr`. Costs one network evaluation a step, and two more.
         progress: called with (evaluations made, evaluations expected).
-        **call: more arguments of the pipeline.
+        **call: more arguments of the pipeline, such as a ControlNet's picture, or `prompt_embeds` instead of a prompt.
 
     Raises:
         ValueError: an argument cannot be used. The message names it, and the fix.
     """
+    strength, seed = real("strength", strength), integer("seed", seed)
+    guidance_scale = None if guidance_scale is None else real("guidance_scale", guidance_scale)
+    call = {name: plain(value) for name, value in call.items()}
     if not 0 < strength <= 1:
         raise ValueError(f"strength must lie in (0, 1], got {strength}")
     if (image is None) == (latents is None):
@@ -99,18 +107,20 @@ def invert(
     height, width = autoencoding.picture_size(pipe, preset, height, width)
     pictures = None if image is None else images.batch(image, height, width)
     x_0 = autoencoding.clean_latents(pipe, pictures, latents)
+    call = embeddings.for_images(call, len(x_0))
     prompts = per_image(prompt, len(x_0), "prompt")
     negatives = None if negative_prompt is None else per_image(negative_prompt, len(x_0), "negative_prompt")
     this = Call(pipe, prompts, negatives, guidance_scale, height, width, count, call)
     photograph = Photograph(x_0, seed, aspect=height / width)
     used: Method | None = None
+    last = list[Answer]()
 
     def program(reading: Reading) -> Program[Inverted]:
         nonlocal used
         steps = this.steps(reading)
         start = first_step(len(steps), strength)
         used = (chosen or method_for_steps(pipe, steps)).prepare(steps, start)
-        return drive_from(used.invert(steps[start:], photograph), start, len(steps), progress)
+        return drive_from(remember(used.invert(steps[start:], photograph), last), start, len(steps), progress)
 
     began = time.perf_counter()
     measure = measure and pictures is not None
@@ -127,7 +137,7 @@ def invert(
     inversion = _inversion(run, this, used, photograph, strength, time.perf_counter() - began)
     if measure and run.output is not None:
         assert pictures is not None
-        inversion = _measured(inversion, this, used, pictures, run.output.images)
+        inversion = _measured(inversion, this, used, pictures, run.output.images, last)
     for note in inversion.warnings:
         warnings.warn(note, stacklevel=2)
     return inversion
@@ -168,26 +178,52 @@ def _inversion(
         required_arguments=required,
         metrics=Metrics.of(found, run.evaluations, seconds, notes),
     )
-    return Inversion(found.x_T, found.noises, record, found.trajectory)
+    kept = {name: call.extra[name] for name in required}
+    return Inversion(found.x_T, found.noises, record, found.trajectory, kept)
 
 
-def _measured(inversion: Inversion, call: Call, method: Method, pictures: Tensor, decoded: Tensor) -> Inversion:
-    """Reconstruct the photographs (B, 3, H, W), and record how close they and the autoencoder's pictures come."""
-    given = {name: call.extra[name] for name in inversion.record.required_arguments}
-    rebuilt = reconstruct(call.pipe, inversion, output_type="pt", **given)
-    reached, ceiling = (psnr(picture.to(pictures.device), pictures).tolist() for picture in (rebuilt, decoded))
-    notes = list(inversion.warnings)
+def _measured(
+    inversion: Inversion, call: Call, method: Method, pictures: Tensor, decoded: Tensor, last: list[Answer]
+) -> Inversion:
+    """Reconstruct the photographs (B, 3, H, W), and record how close they and the autoencoder's pictures come.
+
+    The network is first asked the inversion's last two questions again, which it must answer alike. They come in reverse order,
+    because a cache that answers every other question from the one before would repeat itself in the same order.
+    """
+    again = list[Tensor]()
+
+    def program(steps: Sequence[Step], source: Source) -> Program[Tensor]:
+        for question in reversed(last):
+            again.append((yield question.x, question.i))
+        return (yield from generate(steps, source.x_T, source.noises))
+
+    replay = Replay(call.pipe, inversion, {})
+    run = replay.run(program, replay.source_call, output_type="pt")
+    reached, ceiling = (psnr(p.to(pictures), pictures).tolist() for p in (run.output.images, decoded))
+    notes = list(inversion.warnings) + _memory_warnings([answer.out for answer in reversed(last)], again)
     if method.reconstructs:
         notes += _drop_warnings(ceiling, reached, getattr(method, "tolerance", 0.0))
     metrics = replace(inversion.record.metrics, psnr=reached, autoencoder_psnr=ceiling, warnings=notes)
     return replace(inversion, record=replace(inversion.record, metrics=metrics))
 
 
+def _memory_warnings(before: list[Tensor], after: list[Tensor]) -> list[str]:
+    """Warn if the network answered the same questions (B, ...) differently the second time."""
+    pairs = [(a.float(), b.float()) for a, b in zip(before, after, strict=True)]
+    difference = max(((b - a).norm() / a.norm().clamp_min(1e-12)).item() for a, b in pairs)
+    if difference <= max(SAME_ANSWER, 4 * torch.finfo(before[0].dtype).eps):
+        return []
+    causes = "dropout that is on, a cache of features, or a prompt that is rewritten at random"
+    return [
+        f"the network answered the same question differently, by {difference:.1%} ({causes}?): nothing can come back exactly"
+    ]
+
+
 def _drop_warnings(ceiling: list[float], reached: list[float], tolerance: float) -> list[str]:
-    """Warn if a small residual hides a large error: some steps amplify what is left."""
+    """Warn if the photographs do not come back: some steps amplify what a small residual leaves."""
     drops = [most - got for most, got in zip(ceiling, reached, strict=True)]
-    if tolerance == 0 or not max(drops) > LARGEST_DROP:
+    if not max(drops) > LARGEST_DROP:
         return []
     many = f"{sum(drop > LARGEST_DROP for drop in drops)} of {len(drops)} pictures come back up to {max(drops):.1f} dB PSNR"
-    remedy = f"try a tolerance below {tolerance:.2g}, more iterations or more steps"
+    remedy = (f"try a tolerance below {tolerance:.2g}, " if tolerance > 0 else "try ") + "more iterations or more steps"
     return [f"{many} below what the autoencoder keeps: {remedy}"]

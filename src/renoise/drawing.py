@@ -17,9 +17,10 @@ from renoise.pipelines.finding import find
 from renoise.pipelines.prompts import per_image, too_long
 from renoise.programs import Program, Progress, generate
 from renoise.replay import Replay
+from renoise.scalars import real
 from renoise.step import Step
 
-Picture = Any  # a PIL image, a tensor (3, H, W) or (B, 3, H, W) in [0, 1], or the path of a file
+Picture = Any  # a path, a PIL image, a NumPy array, or a tensor (3, H, W) or (B, 3, H, W) in [0, 1]
 AUTO, EVERYWHERE = "auto", "none"
 
 
@@ -39,7 +40,7 @@ def reconstruct(
         output_type: "pil" for a list of PIL images, "pt" for a tensor (B, 3, H, W) in [0, 1], "latent" for x_0 (B, ...) as the
             pipeline's loop has it.
         progress: called with (evaluations made, evaluations expected).
-        **call: more arguments of the pipeline; those of the inversion that no file can hold must be given again.
+        **call: more arguments of the pipeline; of an inversion from a file those that no file can hold must be given again.
 
     Raises:
         ValueError: the pipeline is not the one that the inversion was made with, an argument is missing, or what it draws is not
@@ -57,7 +58,7 @@ def reconstruct(
 def edit(
     pipe: Any,
     inversion: Inversion,
-    prompt: str | Sequence[str],
+    prompt: str | Sequence[str] = "",
     *,
     negative_prompt: str | Sequence[str] | None = None,
     guidance_scale: float | None = None,
@@ -73,25 +74,27 @@ def edit(
     """Draw the photographs as another prompt would have them, from their noise.
 
     Args:
-        prompt: the target prompt; one for all images or one for each.
+        prompt: the target prompt; one for all images or one for each. Or give `prompt_embeds` and the like.
         negative_prompt: None is the source prompt, as in the paper, wherever the pipeline guides.
         guidance_scale: None is the preset's for editing, or the inversion's if that is more. More keeps less of the photograph.
         pseudo_guidance: guidance by a row of its own instead of the pipeline's, for pipelines that do not guide (FLUX).
         source_correction: in [0, 1], how much of what an inexact inversion lacks is added (editing.py). Costs one evaluation more
             a step.
         mask: white where the picture may change. "auto" finds where the prompts' predictions differ, "none" is everywhere;
-            None is
-            the preset's choice.
+            None is the preset's choice.
         original: the photographs, whose pixels are put back outside the mask.
         num_inference_steps, output_type, progress, **call: as in `reconstruct`.
 
     Raises:
         ValueError: an argument cannot be used. The message names it, and the fix.
     """
+    source_correction = real("source_correction", source_correction)
+    guidance_scale = None if guidance_scale is None else real("guidance_scale", guidance_scale)
+    pseudo_guidance = None if pseudo_guidance is None else real("pseudo_guidance", pseudo_guidance)
     if not 0 <= source_correction <= 1:
         raise ValueError(f"source_correction must lie in [0, 1], got {source_correction}")
     replay, own_steps = (
-        Replay(pipe, inversion, call, num_inference_steps),
+        Replay(pipe, inversion, call, num_inference_steps, edit=True),
         num_inference_steps in (None, inversion.record.num_inference_steps),
     )
     guidance_scale, mask = edit_defaults(pipe, inversion, guidance_scale, mask, own_steps)

@@ -5,9 +5,11 @@ else is in the record (record.py), a JSON string in the entry `renoise` of the f
 model and executes no code from it.
 """
 
+import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -30,12 +32,15 @@ class Inversion:
         record: how the inversion was made.
         trajectory: latents (n, B, ...) after each of the n steps, noisiest first. Files do not contain it; `edit`
             recomputes it if necessary.
+        arguments: arguments of the pipeline that a file cannot store, such as prompt embeddings or a ControlNet's
+            picture.
     """
 
     latents: Tensor
     noises: Tensor | None
     record: Record
     trajectory: Tensor | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
 
     @property
     def prompt(self) -> list[str]:
@@ -74,7 +79,12 @@ class Inversion:
         """Return the inversion of one image, as a batch of one."""
         i = range(len(self))[i]
         noises, trajectory = (None if x is None else x[:, i : i + 1] for x in (self.noises, self.trajectory))
-        return Inversion(self.latents[i : i + 1], noises, self.record[i], trajectory)
+        arguments = {name: _of_image(value, i, len(self)) for name, value in self.arguments.items()}
+        return Inversion(self.latents[i : i + 1], noises, self.record[i], trajectory, arguments)
+
+    def with_arguments(self, **arguments: Any) -> "Inversion":
+        """Return a copy with arguments of the pipeline that its file cannot store, such as prompt_embeds."""
+        return replace(self, arguments={**self.arguments, **arguments})
 
     def save(self, path: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> Path:
         """Write the inversion to a .safetensors file atomically, and return its path.
@@ -91,8 +101,9 @@ class Inversion:
             raise ValueError(f"latents are saved in a floating point dtype, not in {dtype}")
         tensors = {"latents": self.latents, "noises": self.noises}
         tensors = {name: x.detach().to("cpu", dtype).contiguous() for name, x in tensors.items() if x is not None}
+        record = replace(self.record, checksum=_checksum(tensors))
         # A single key, because the order of several keys, and so the bytes of the file, would vary between runs.
-        return write(Path(path), save(tensors, {"renoise": self.record.to_json()}))
+        return write(Path(path), save(tensors, {"renoise": record.to_json()}))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Inversion":
@@ -126,6 +137,12 @@ class Inversion:
         return cls(tensors["latents"].float(), None if noises is None else noises.float(), record)
 
 
+def _of_image(value: Any, i: int, images: int) -> Any:
+    """Return the value of image i if an argument has one value per image, else the whole argument."""
+    each = isinstance(value, Tensor | list) and getattr(value, "ndim", 1) > 0 and len(value) == images
+    return value[i : i + 1] if each else value
+
+
 def _check(tensors: dict[str, Tensor], record: Record) -> None:
     """Raise ValueError unless the tensors match the record."""
     if not {"latents"} <= tensors.keys() <= {"latents", "noises"}:
@@ -139,3 +156,14 @@ def _check(tensors: dict[str, Tensor], record: Record) -> None:
         raise ValueError("its tensors do not fit its record")
     if not all(bool(x.isfinite().all()) for x in tensors.values()):
         raise ValueError("its latents are not finite")
+    if record.checksum != _checksum(tensors):
+        raise ValueError("its numbers are not those that were saved")
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    """Return the SHA-256 of the tensors' bytes, in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -8,7 +8,7 @@ the others. Steps are counted from 0, the noisiest one.
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -110,6 +110,26 @@ def record(program: Program[Tensor], latents: list[Tensor]) -> Program[Tensor]:
             question = program.send((yield question))
     except StopIteration as end:
         latents.append(end.value)
+        return end.value
+
+
+class Answer(NamedTuple):
+    """A question, the latent x (B, ...) at step number i, and the network's output."""
+
+    x: Tensor
+    i: int
+    out: Tensor
+
+
+def remember(program: Program[Result], last: list[Answer]) -> Program[Result]:
+    """Keep a program's last two questions and their answers in a list."""
+    try:
+        x, i = next(program)
+        while True:
+            out = yield x, i
+            last[:] = [*last[-1:], Answer(x, i, out)]
+            x, i = program.send(out)
+    except StopIteration as end:
         return end.value
 
 

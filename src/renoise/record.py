@@ -18,6 +18,27 @@ from renoise.schedule import Level, Schedule
 
 FORMAT_VERSION = 2
 LARGEST_SIDE = 16384  # pixels
+MOST_STEPS = 10_000
+# What a file may hold of the pipeline's arguments: they must not allocate without bound.
+LARGEST_NUMBER, LONGEST_LIST, LONGEST_TEXT = 16384, 4096, 65536
+NAMED = {
+    "prompt",
+    "negative_prompt",
+    "height",
+    "width",
+    "num_inference_steps",
+    "guidance_scale",
+}  # fields of the record
+OURS = {
+    "latents",
+    "generator",
+    "num_images_per_prompt",
+    "return_dict",
+    "output_type",
+    "timesteps",
+    "sigmas",
+}  # set by renoise
+TUPLE = "tuple"  # how a file writes a tuple, which JSON does not have
 DETERMINISTIC = "DDIM(eta=0.0)"
 
 Count = Annotated[int, Meta(ge=0)]
@@ -87,7 +108,8 @@ class Record:
         model: name, folder or Hub id of the model.
         revision: its commit on the Hub.
         pipeline: class name of the pipeline.
-        adapters: names of the LoRAs that were active.
+        adapters: the LoRAs that were enabled, as part of the pipeline -> name -> [weight, root mean square of its
+            values].
         fingerprint: a few weights of the network (float16, hexadecimal) that identify it. None if they could not be
             read.
         sampler: the sampler that corresponds to the scheduler.
@@ -98,6 +120,7 @@ class Record:
         settings: fields of the method.
         call: further arguments of the pipeline.
         required_arguments: names of arguments that a file cannot store. They must be passed again.
+        checksum: SHA-256 of the tensors in the file, None before it is saved.
     """
 
     model: str
@@ -113,16 +136,17 @@ class Record:
     width: Side
     seed: int
     strength: Annotated[float, Meta(gt=0, le=1)]
-    num_inference_steps: Annotated[int, Meta(ge=1)]
+    num_inference_steps: Annotated[int, Meta(ge=1, le=MOST_STEPS)]
     guidance_scale: float | None
     method: str
     settings: dict[str, Any]
     versions: dict[str, str]
     metrics: Metrics
-    adapters: list[str] = field(default_factory=list)
+    adapters: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
     fingerprint: Fingerprint | None = None
     call: dict[str, Any] = field(default_factory=dict)
     required_arguments: list[str] = field(default_factory=list)
+    checksum: str | None = None
     format_version: int = FORMAT_VERSION
 
     def __getitem__(self, i: int) -> "Record":
@@ -160,6 +184,7 @@ class Record:
         images, steps = len(self.prompt), len(self.levels) - 1 - self.start
         Schedule(tuple(Level(*level) for level in self.levels))  # raises unless the noise decreases
         self.restored_method()
+        check_call(self.call)
         metrics = self.metrics
         per_step = (metrics.residuals, metrics.iterations, metrics.diverged)
         lists = (self.negative_prompt, metrics.psnr, metrics.autoencoder_psnr, metrics.std)
@@ -177,8 +202,8 @@ class Record:
         """Return the method of the inversion. Raise ValueError if the method or its settings are unknown."""
         try:
             values = {name: math.inf if value == "inf" else value for name, value in self.settings.items()}
-            return methods.method_class(self.method)(**values)
-        except TypeError as error:
+            return msgspec.convert(values, methods.method_class(self.method))
+        except msgspec.ValidationError as error:
             raise ValueError(f"its settings are not those of {self.method} ({error})") from None
 
     def check(self, schedule: Schedule, start: int, sampler: str, prediction: str) -> None:
@@ -191,6 +216,12 @@ class Record:
             prediction: prediction type of the network.
         """
         theirs = [(level.alpha, level.sigma, level.time) for level in schedule.levels]
+        if len(theirs) != len(self.levels) and self.sampler != DETERMINISTIC:
+            count = len(self.levels) - 1
+            raise ValueError(
+                f"num_inference_steps must be that of the inversion: it holds the noises of its {count} steps, "
+                f"and the pipeline takes {len(theirs) - 1}"
+            )
         if (sampler, prediction) != (self.sampler, self.prediction):
             now, then = f"{sampler} on {prediction}", f"{self.sampler} on {self.prediction}"
             raise ValueError(
@@ -201,11 +232,6 @@ class Record:
                 raise ValueError(
                     "the pipeline's scheduler has other noise levels than the inversion: restore its configuration"
                 )
-        elif sampler != DETERMINISTIC:
-            count = len(self.levels) - 1
-            raise ValueError(
-                f"num_inference_steps must be that of the inversion: it holds the noises of its {count} steps"
-            )
         elif not _near(theirs[start], self.levels[self.start], 1e-3):
             now, then = f"t = {theirs[start][2]:.0f}", f"t = {self.levels[self.start][2]:.0f}"
             raise ValueError(
@@ -216,6 +242,23 @@ class Record:
 
 class _Version(msgspec.Struct):
     format_version: int
+
+
+def check_call(call: dict[str, Any]) -> None:
+    """Raise ValueError for stored arguments that are too large, set by renoise itself, or malformed."""
+    if set_here := sorted((NAMED | OURS) & call.keys()):
+        raise ValueError(f"the pipeline's arguments hold {', '.join(set_here)}, which renoise sets")
+    values = list[Any](call.values())
+    while values:
+        value = values.pop()
+        if isinstance(value, int | float) and not abs(value) <= LARGEST_NUMBER:
+            raise ValueError(f"the pipeline's arguments hold {value}, which is too large a number")
+        limit = LONGEST_TEXT if isinstance(value, str) else LONGEST_LIST
+        if isinstance(value, list | str) and len(value) > limit:
+            raise ValueError(f"the pipeline's arguments hold {len(value)} values, which is too many")
+        if isinstance(value, dict) and TUPLE in value and not (len(value) == 1 and isinstance(value[TUPLE], list)):
+            raise ValueError("the pipeline's arguments hold a malformed tuple")
+        values += value if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else []
 
 
 def plain_settings(method: Method) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from renoise.edits import NEGATIVE, SOURCE, TARGET, Edit, Source
 from renoise.inversion import Inversion
 from renoise.methods import Method
 from renoise.methods.method import GRADIENTS
-from renoise.pipelines import guidance
+from renoise.pipelines import embeddings, guidance
 from renoise.pipelines.arguments import restored, step_count
 from renoise.pipelines.call import Call, first_step
 from renoise.pipelines.driver import Run
@@ -24,18 +24,28 @@ from renoise.step import Step
 
 @dataclass(frozen=True)
 class Replay:
-    """What is drawn from: a pipeline, an inversion, and the user's own arguments; checked once."""
+    """What is drawn from: a pipeline, an inversion, and the user's own arguments; checked once.
+
+    Args:
+        call: more arguments of the pipeline. Where an `edit` is drawn, prompt embeddings among them are the target's.
+    """
 
     pipe: Any
     inversion: Inversion
     call: dict[str, Any]
     num_inference_steps: int | None = None
+    edit: bool = False
 
     def __post_init__(self) -> None:
         record = self.inversion.record
         check_model(self.pipe, record)
-        if missing := [name for name in record.required_arguments if name not in self.call]:
+        object.__setattr__(self, "call", embeddings.for_images(self.call, len(self.inversion)))
+        wanted = [name for name in record.required_arguments if name not in self.inversion.arguments]
+        wanted = [name for name in wanted if not (self.edit and embeddings.is_embedding(name))]
+        if missing := [name for name in wanted if name not in self.call]:
             raise ValueError(f"the inversion was made with {', '.join(missing)}: give it again")
+        given = {name: self.call[name] for name in wanted}
+        object.__setattr__(self, "inversion", self.inversion.with_arguments(**given))
 
     @property
     def aspect(self) -> float:
@@ -48,28 +58,44 @@ class Replay:
         return self.inversion.record.restored_method()
 
     @property
+    def source_extra(self) -> dict[str, Any]:
+        """The arguments of the pipeline that the inversion was made with."""
+        return {**restored(self.inversion.record.call), **self.inversion.arguments}
+
+    @property
+    def source_embeddings(self) -> dict[str, Any]:
+        """The prompt embeddings that the inversion was made with; none if its prompt was a text."""
+        wanted = [name for name in self.inversion.record.required_arguments if embeddings.is_embedding(name)]
+        if missing := [name for name in wanted if name not in self.inversion.arguments]:
+            names = ", ".join(missing)
+            raise ValueError(
+                f"the file does not hold the source's {names}: use inversion.with_arguments({missing[0]}=...)"
+            )
+        return {name: self.inversion.arguments[name] for name in wanted}
+
+    @property
     def extra(self) -> dict[str, Any]:
-        """The inversion's arguments of the pipeline, and over them those given now."""
-        return {**restored(self.inversion.record.call), **self.call}
+        """The arguments of the pipeline for what is drawn now: the inversion's, and over them those given."""
+        source = self.source_extra
+        if self.edit:
+            source = {name: value for name, value in source.items() if not embeddings.is_embedding(name)}
+        return {**source, **self.call}
 
     def call_with(
-        self,
-        prompts: list[str],
-        negatives: list[str] | None,
-        guidance_scale: float | None,
-        extra: dict[str, Any] | None = None,
+        self, prompts: list[str], negatives: list[str] | None, guidance_scale: float | None, extra: dict[str, Any]
     ) -> Call:
         """Return the pipeline's call under these prompts, for the inversion's size and steps."""
         record, given = self.inversion.record, self.num_inference_steps
         count = step_count(self.pipe, record.num_inference_steps if given is None else given, None)
-        merged = {**self.extra, **(extra or {})}
-        return Call(self.pipe, prompts, negatives, guidance_scale, record.height, record.width, count, merged)
+        return Call(self.pipe, prompts, negatives, guidance_scale, record.height, record.width, count, extra)
 
     @property
     def source_call(self) -> Call:
         """The call that draws the photographs again."""
-        record = self.inversion.record
-        return self.call_with(record.prompt, record.negative_prompt, record.guidance_scale)
+        record, extra = self.inversion.record, self.source_extra if self.edit else self.extra
+        if self.edit:
+            extra |= self.source_embeddings
+        return self.call_with(record.prompt, record.negative_prompt, record.guidance_scale, extra)
 
     def edit_call(
         self,
@@ -87,15 +113,22 @@ class Replay:
             pseudo_guidance = None if scale == 1 else scale
         how = Edit(pseudo_guidance, source_correction)
         rows = method.rows(how)
+        own_negative = negatives is not None or embeddings.replaces_text(self.call, negative=True)
         if len(rows) == 1:
-            negatives = negatives if negatives is not None else record.prompt if pipeline_guides else None
-            return self.call_with(prompts, negatives, guidance_scale), how
+            if pipeline_guides and not own_negative:  # the source prompt is the negative one
+                source = embeddings.as_negative(self.source_embeddings)
+                negatives, extra = None if source else record.prompt, {**extra, **source}
+            return self.call_with(prompts, negatives, guidance_scale, extra), how
         texts = {SOURCE: record.prompt, NEGATIVE: negatives or record.prompt, TARGET: prompts}
         sources = [text for row in rows[:-1] for text in texts[row]]
         if pipeline_guides and not method.pipeline_guides_rows and "true_cfg_scale" not in extra:
             guidance_scale = guidance.unguided(pipe)
-        stacked = guidance.stacked(sources, prompts, record.call, self.call)
-        return self.call_with([*sources, *prompts], None, guidance_scale, stacked), how
+        extra = {**extra, **guidance.stacked(sources, prompts, record.call, extra)}
+        if embeddings.replaces_text(self.call) or self.source_embeddings:
+            source = self.source_embeddings
+            negative = embeddings.from_negative(self.call) if own_negative else source
+            extra |= embeddings.stacked([{SOURCE: source, NEGATIVE: negative}[row] for row in rows[:-1]], self.call)
+        return self.call_with([*sources, *prompts], None, guidance_scale, extra), how
 
     def run(
         self,
@@ -136,13 +169,11 @@ class Replay:
                 f"a file of {self.method.title} does not hold the photograph that this needs: invert it again"
             )
         latents = list[Tensor]()
-        required = {name: self.call[name] for name in self.inversion.record.required_arguments}
 
         def program(steps: Sequence[Step], source: Source) -> Program[Tensor]:
             return (yield from record(generate(steps, source.x_T, source.noises), latents))
 
-        replayed = replace(self, call=required)
-        replayed.run(program, replayed.source_call)
+        self.run(program, self.source_call)
         return replace(self, inversion=replace(self.inversion, trajectory=torch.stack(latents[1:])))
 
     def given_mask(self, mask: Any) -> Tensor:
@@ -159,6 +190,7 @@ class Replay:
         """Return the mask (B, 1, h, w), at the size of the latents, of where the target prompts disagree with the source."""
         record, trajectory = self.inversion.record, self.inversion.trajectory
         assert trajectory is not None
-        call = self.call_with(prompts, record.negative_prompt, record.guidance_scale)
+        negative = {n: value for n, value in self.source_extra.items() if n.startswith("negative_prompt")}
+        call = self.call_with(prompts, record.negative_prompt, record.guidance_scale, {**self.extra, **negative})
         (difference,) = self.run(lambda steps, source: masks.difference(steps, source, self.aspect), call).result
         return masks.from_difference(difference, regularize.maps(trajectory[-1], self.aspect).to(difference))

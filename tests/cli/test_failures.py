@@ -38,7 +38,10 @@ from tests.cli.conftest import PROMPT, Run, fails
         ("invert apple.png --model sdxl-trubo", "did you mean sdxl-turbo"),
         ("invert apple.png --model .", "model_index.json"),
         ("invert apple.png --model nobody/nothing", "nobody/nothing cannot be loaded"),
+        ("invert apple.png --model ./my-model", "no folder or file ./my-model"),
         ("invert apple.png --device nosuch", "--device nosuch cannot be used"),
+        ("invert apple.png --device meta", "--device meta cannot be used"),
+        ("invert apple.png --device cuda:99", "--device cuda:99 cannot be used"),
         ("invert apple.png -o apple.png", "written as .safetensors"),
         ("invert apple.png --guidance inf", "--guidance"),
         ("invert apple.png --revision v2", "one revision only"),
@@ -141,13 +144,17 @@ def test_an_inversion_finds_a_model_in_a_relative_folder_from_elsewhere(
 
 
 def test_out_of_memory_says_what_to_lower(run: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch):
-    for error in (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), MemoryError()):
+    gpu, cpu = "CUDA out of memory. Tried to allocate", "DefaultCPUAllocator: can't allocate memory: you tried"
+    monkeypatch.setattr(console, "has_accelerator", lambda: True)
+    for error in (torch.OutOfMemoryError(gpu), RuntimeError(cpu), MemoryError()):
 
         def fail(*args: Any, error: BaseException = error, **kwargs: Any) -> None:
             raise error
 
         monkeypatch.setattr(renoise, "invert", fail)
-        fails(run("invert", "apple.png", *tiny), "--width", "--dtype bf16", "--vae-tiling")
+        fails(failed := run("invert", "apple.png", *tiny), "--width", "--vae-tiling")
+        # in bf16 a CPU is many times slower
+        assert ("--dtype bf16" in failed[2]) == ("--cpu-offload" in failed[2]) == (gpu in str(error))
 
 
 def test_a_full_disk_names_the_file(run: Run, inverted: str, monkeypatch: pytest.MonkeyPatch):

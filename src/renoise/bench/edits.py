@@ -8,7 +8,6 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from renoise.bench.ways import Way
 from renoise.files import write
 from renoise.inversion import Inversion
 from renoise.pipelines import perception
-from renoise.pipelines.driver import count_rows
+from renoise.pipelines.observing import counting
 
 LPIPS = "needs torchvision and the weights of its networks, which are no dependencies of this project"
 EXAMPLES = 3  # number of tasks of each kind on the page
@@ -99,8 +98,7 @@ def _edit(pipe: Any, way: Way, tasks: Sequence[Task], batch: int) -> dict[str, t
     edited = {}
     for strength, arguments in way.edits.items():
         began, out = time.perf_counter(), []
-        with ExitStack() as stack:
-            rows = count_rows(pipe, stack)
+        with counting() as rows:
             for part, inversion in zip(parts, inversions, strict=True):
                 out.append(api.edit(pipe, inversion, [t.target for t in part], output_type="pt", **arguments).cpu())
         seconds = inverting + time.perf_counter() - began

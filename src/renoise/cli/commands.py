@@ -4,7 +4,6 @@ import dataclasses
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -120,7 +119,7 @@ def edit(
     options: InversionOptions = INVERSION,
 ) -> None:
     """Edit a photograph, or an inversion of one, with a new prompt. Several edits share one inversion."""
-    from renoise.pipelines.driver import count_rows
+    from renoise.pipelines.observing import counting
 
     with console.reporting(format) as report:
         image = None
@@ -152,8 +151,7 @@ def edit(
             guidance, negative_prompt, source_correction, mask, image if keep_outside else None
         )
         tiles = [("source\n" + found.prompt[0], tasks.source_picture(pipe, found, image))] if strip or page else []
-        with ExitStack() as stack:
-            calls = count_rows(pipe, stack)
+        with counting() as calls:
             for target, path in zip(to, paths, strict=True):
                 tiles.append((f"edit\n{target}", tasks.edit(pipe, found, target, path, edit_options)))
                 report.wrote(path)

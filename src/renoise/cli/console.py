@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 Format = Literal["human", "json"]
 INTERRUPTED, WRONG_INPUT, INTERNAL = 130, 2, 1
 _WIDTH = 80
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
+_OUT_OF_MAIN_MEMORY = ("can't allocate memory", "cannot allocate memory")
+_OUT_OF_MEMORY = ("out of memory", *_OUT_OF_MAIN_MEMORY)
 _UNREACHABLE = "the Hugging Face Hub cannot be reached, and the model is not in the local cache"
 _HUB_HINTS = {  # by the class name of the error of huggingface_hub, the most specific first
     "GatedRepoError": "accept its license on its page at huggingface.co, then log in: hf auth login",
@@ -184,7 +185,9 @@ def explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, "interrupted"
     if isinstance(error, MemoryError) or any(sign in text.lower() for sign in _OUT_OF_MEMORY):
-        remedies = "--dtype bf16, --vae-tiling" + (", --cpu-offload" if has_accelerator() else "")
+        main = isinstance(error, MemoryError) or any(sign in text.lower() for sign in _OUT_OF_MAIN_MEMORY)
+        # A CPU computes in bf16 many times slower, and offloading needs an accelerator.
+        remedies = "--vae-tiling" if main or not has_accelerator() else "--dtype bf16, --vae-tiling, --cpu-offload"
         return WRONG_INPUT, f"out of memory: lower --width and --height, or try {remedies}"
     if hint := _hub_hint(error):
         what = text.partition(": ")[0] if "cannot be loaded" in text else "a model cannot be loaded"

@@ -30,9 +30,16 @@ class ModelOptions:
     """The model and how to load it."""
 
     model: Annotated[
-        str | None, Parameter(help="name of a preset, local folder or Hugging Face Hub id (default: orchard)")
+        str | None,
+        Parameter(help="name of a preset, local folder, .safetensors file or Hugging Face Hub id (default: orchard)"),
     ] = None
     revision: Annotated[str | None, Parameter(help="branch, tag or commit of the model on the Hub")] = None
+    variant: Annotated[
+        str | None, Parameter(help="variant of the weights, such as fp16 (default: plain weights, if any)")
+    ] = None
+    config: Annotated[
+        str | None, Parameter(help="for a .safetensors file: folder or Hub id of a model with the same parts")
+    ] = None
     dtype: Annotated[Literal["auto", "bf16", "fp16", "fp32"], Parameter(help="floating-point type of the network")] = (
         "auto"
     )

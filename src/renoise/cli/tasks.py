@@ -110,6 +110,8 @@ def load(options: ModelOptions, report: console.Report) -> Any:
         dtype=dtype,
         device="cpu" if options.cpu_offload else options.device,
         revision=options.revision,
+        variant=options.variant,
+        config=options.config,
         trust_remote_code=options.trust_remote_code,
     )
     if options.lora:
@@ -125,13 +127,12 @@ def same_model(options: ModelOptions, path: Path, found: "Inversion") -> ModelOp
     """Return the options with the model of an inversion. Raise ValueError if they name another model."""
     from renoise.pipelines.finding import find
 
-    own, wanted = found.record.model, options.model
-    named = wanted is not None and not Path(wanted).is_dir()  # a folder may be a copy of the same model
-    if named and wanted != own and (find(wanted) is None or find(wanted) is not find(own)):
+    own, wanted, revision = found.record.model, options.model, found.record.revision
+    if wanted is not None and Path(wanted).exists():  # a folder or file may be a copy of the same model
+        return options
+    if wanted is not None and wanted != own and (find(wanted) is None or find(wanted) is not find(own)):
         raise ValueError(f"{path} was made with {own}, not with {wanted}: leave --model out, or invert it again")
-    return dataclasses.replace(
-        options, model=own if wanted is None else wanted, revision=options.revision or found.record.revision
-    )
+    return dataclasses.replace(options, model=wanted or own, revision=options.revision or revision)
 
 
 def invert(
@@ -236,13 +237,13 @@ def _save(picture: "Image", path: Path, found: "Inversion", **made: Any) -> None
 
 
 def _check_device(device: str | None) -> None:
-    import torch
+    from renoise.pipelines.loading import usable
 
     if device is not None:
         try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise ValueError(f"--device {device} cannot be used: {str(error).splitlines()[0]}") from error
+            usable(device)
+        except ValueError as error:
+            raise ValueError(f"--{error}") from error
 
 
 def _add_lora(pipe: Any, lora: str) -> None:
@@ -255,10 +256,10 @@ def _add_lora(pipe: Any, lora: str) -> None:
 
 
 def _absolute(model: str) -> str:
-    """Return the name of a model. Folders become absolute, so that an inversion finds its model from any folder."""
+    """Return the name of a model. Paths become absolute, so that an inversion finds its model from any folder."""
     from renoise.pipelines.presets import PRESETS
 
-    return str(Path(model).resolve()) if model not in PRESETS and Path(model).is_dir() else model
+    return str(Path(model).resolve()) if model not in PRESETS and Path(model).exists() else model
 
 
 def check_output(path: Path, source: Path, suffix: str) -> None:

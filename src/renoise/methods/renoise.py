@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from renoise.methods.method import Method, is_stochastic
+from renoise.scalars import plain
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,6 +71,8 @@ class ReNoise(Method):
     reconstructs: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        for name in ("iterations", "tolerance", "boundary", "lambda_pair", "lambda_kl", "noise_correction", "anderson"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
         if type(self.iterations) is not int or not 0 <= self.iterations <= 1000:
             raise ValueError(f"iterations must be an integer in 0 … 1000, got {self.iterations}")
         for name in ("tolerance", "boundary", "lambda_pair", "lambda_kl", "noise_correction"):
@@ -80,7 +83,7 @@ class ReNoise(Method):
             weights = getattr(self, name)
             if weights is None:
                 continue
-            object.__setattr__(self, name, tuple(weights))
+            object.__setattr__(self, name, tuple(float(weight) for weight in weights))
             if len(weights) != self.iterations + 1:
                 raise ValueError(f"{name} needs iterations + 1 = {self.iterations + 1} weights, got {len(weights)}")
             if min(weights) < 0 or not math.isclose(sum(weights), 1, abs_tol=1e-6):

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from renoise.pipelines.presets import Preset
-
-TUPLE = "tuple"  # how a file names what JSON does not know
-OURS = {"latents", "generator", "num_images_per_prompt", "return_dict", "output_type", "timesteps", "sigmas"}
+from renoise.record import MOST_STEPS, OURS, TUPLE, check_call
+from renoise.scalars import integer
 
 
 def accepted(pipe: Any) -> Mapping[str, inspect.Parameter]:
@@ -35,8 +34,10 @@ def split_for_file(call: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     for name, value in call.items():
         try:
             kept = json.loads(json.dumps(value))
-            plain[name] = {TUPLE: kept} if isinstance(value, tuple) else kept
-        except TypeError:
+            kept = {TUPLE: kept} if isinstance(value, tuple) else kept
+            check_call({name: kept})
+            plain[name] = kept
+        except (TypeError, ValueError):
             required += [] if name.startswith("callback") else [name]
     return plain, sorted(required)
 
@@ -51,8 +52,9 @@ def step_count(pipe: Any, given: int | None, preset: Preset | None) -> int:
     if given is None and preset is None and "num_inference_steps" not in accepted(pipe):
         raise ValueError(f"{type(pipe).__name__} is a chain of pipelines: load the one that draws the picture")
     count = given if given is not None else preset.steps if preset else accepted(pipe)["num_inference_steps"].default
-    if not isinstance(count, int) or count < 1:
-        raise ValueError(f"num_inference_steps must be an integer of at least 1, got {count}")
+    count = integer("num_inference_steps", count)
+    if not 1 <= count <= MOST_STEPS:
+        raise ValueError(f"num_inference_steps must be an integer of at least 1 and at most {MOST_STEPS}, got {count}")
     return count
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from renoise.pipelines.arguments import accepted, check_arguments, eta_of
 from renoise.pipelines.driver import Run, drive
+from renoise.pipelines.embeddings import replaces_text
 from renoise.pipelines.guidance import guides
 from renoise.pipelines.schedulers import Reading
 from renoise.programs import Program, Result
@@ -21,7 +22,7 @@ class Call:
     """A pipeline's call.
 
     Args:
-        prompts, negative_prompts: one for each row of the batch.
+        prompts, negative_prompts: one for each row of the batch; empty texts where `extra` has prompt embeddings.
         guidance_scale: None leaves it to the pipeline.
         height, width: of the picture, in pixels.
         extra: the user's own arguments, which go to the pipeline as they are.
@@ -44,9 +45,14 @@ class Call:
         name, parameters = type(self.pipe).__name__, accepted(self.pipe)
         if self.guidance_scale is not None and "guidance_scale" not in parameters:
             raise ValueError(f"{name} takes no guidance_scale: see its own arguments, such as true_cfg_scale")
-        if self.negative_prompts is not None and not guides(self.pipe, self.guidance_scale, self.extra):
+        if self.prompts and any(self.prompts) and replaces_text(self.extra):
+            raise ValueError("pass the prompt as a text or as prompt embeddings, not as both")
+        negative = self.negative_prompts is not None or replaces_text(self.extra, negative=True)
+        if negative and not guides(self.pipe, self.guidance_scale, self.extra):
             scale = "true_cfg_scale" if "true_cfg_scale" in parameters else "guidance_scale"
             raise ValueError(f"negative_prompt has no effect here: set {scale} above 1, or leave it out")
+        if self.negative_prompts is not None and replaces_text(self.extra, negative=True):
+            raise ValueError("pass the negative prompt as a text or as prompt embeddings, not as both")
 
     def sampler(self, reading: Reading) -> Sampler:
         """Return the sampler that the pipeline uses when it is called so."""
@@ -69,7 +75,7 @@ class Call:
 
     def _arguments(self) -> dict[str, Any]:
         ours: dict[str, Any] = {
-            "prompt": self.prompts,
+            "prompt": None if replaces_text(self.extra) else self.prompts,
             "negative_prompt": self.negative_prompts,
             "guidance_scale": self.guidance_scale,
             "height": self.height,

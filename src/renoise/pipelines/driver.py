@@ -11,7 +11,6 @@ import builtins
 import copy
 import functools
 import inspect
-import threading
 import types
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from renoise.pipelines import schedulers
 from renoise.pipelines.finding import network
+from renoise.pipelines.observing import Counted, add_to_counters, checked_callback
 from renoise.pipelines.schedulers import Reading
 from renoise.pipelines.session import Finished, Session, Timesteps
 from renoise.programs import Program, Result
@@ -76,11 +76,14 @@ def drive(
     )  # (guiders keep the step they are at)
     # Z-Image writes into the caller's prompt list
     call = {name: list(value) if isinstance(value, list) else value for name, value in call.items()}
+    call, rows = checked_callback(call), [0]
     with ExitStack() as stack:
         for one in (driven, scheduler):  # they refer to themselves, and would keep the networks from being freed
             stack.callback(vars(one).clear)
         _restore_attention(pipe, stack)
-        rows = count_rows(pipe, stack)
+        for name in DENOISERS:
+            if isinstance(module := getattr(pipe, name, None), torch.nn.Module):
+                vars(driven)[name] = Counted(module, rows)
         stack.enter_context(torch.enable_grad() if gradients else torch.no_grad())
         output = None
         try:
@@ -89,7 +92,9 @@ def drive(
         except Finished:
             pipe.maybe_free_model_hooks()
     assert session.reading is not None
-    return Run(session.result, output, session.reading, (rows[0] or session.asked * shape[0]) / shape[0])
+    total = rows[0] or session.asked * shape[0]
+    add_to_counters(total)
+    return Run(session.result, output, session.reading, total / shape[0])
 
 
 class _Stepped(NamedTuple):
@@ -187,21 +192,6 @@ def _loop_of(pipe: Any) -> Callable[..., Any]:
     return loop
 
 
-def count_rows(pipe: Any, stack: ExitStack) -> list[int]:
-    """Count the rows that this thread sends through the pipeline's networks until `stack` closes; guidance doubles them."""
-    rows, thread = [0], threading.get_ident()
-
-    def count(module: Any, args: tuple, kwargs: dict) -> None:
-        if threading.get_ident() == thread:
-            batch = args[0] if args else kwargs.get("hidden_states", kwargs.get("sample", kwargs.get("x")))
-            rows[0] += len(batch) if batch is not None else 0
-
-    for name in DENOISERS:
-        if isinstance(module := getattr(pipe, name, None), torch.nn.Module):
-            stack.callback(module.register_forward_pre_hook(count, with_kwargs=True).remove)
-    return rows
-
-
 def _restore_attention(pipe: Any, stack: ExitStack) -> None:
     """Put perturbed attention's processors back when `stack` closes: a pipeline does so only where its loop ends."""
     module = network(pipe)
@@ -210,12 +200,17 @@ def _restore_attention(pipe: Any, stack: ExitStack) -> None:
 
 
 def _refuse_memory(pipe: Any) -> None:
-    """ValueError if what a network answers depends on earlier calls: asked again at its own last answer, it would not look."""
+    """Raise ValueError if what a network answers depends on the calls before."""
     for name in DENOISERS:
-        if getattr(getattr(pipe, name, None), "is_cache_enabled", False):
+        module = getattr(pipe, name, None)
+        if getattr(module, "is_cache_enabled", False):
             raise ValueError(
                 f"pipe.{name} caches its features from call to call: call pipe.{name}.disable_cache() first"
             )
+        parts = module.modules() if isinstance(module, torch.nn.Module) else ()
+        hooks = (hook for part in parts for hook in getattr(vars(part).get("_diffusers_hook"), "hooks", {}).values())
+        if stateful := next((type(hook).__name__ for hook in hooks if getattr(hook, "_is_stateful", False)), None):
+            raise ValueError(f"pipe.{name} carries features from call to call ({stateful}): load it without that hook")
     momentum = "adaptive_projected_guidance_momentum"
     for name in GUIDERS:
         guider = getattr(pipe, name, None)

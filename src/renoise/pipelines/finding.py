@@ -1,12 +1,15 @@
 """Which preset a name, a folder or a loaded pipeline has, and where the embedded models lie."""
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any
 
 from renoise.pipelines.presets import PRESETS, Preset
 
 PACKAGE = Path(__file__).resolve().parents[1]
+_HUB_ID = re.compile(r"(?![.~])[\w.-]+/(?!.*\.(?:safetensors|ckpt|pt|pth|bin|gguf)$)[\w.-]+")
+_WEIGHTS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
 EMBEDDED = ("orchard", "orchard-turbo", "orchard-lcm")  # folders of the package: two pipelines and a LoRA
 
 
@@ -47,6 +50,24 @@ def get(name: str) -> Preset:
     near = difflib.get_close_matches(name.lower(), PRESETS, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(PRESETS)}."
     raise ValueError(f"no preset {name!r}: {hint} A folder or a Hub id such as owner/name works too.")
+
+
+def locate(name: str) -> tuple[Preset | None, str]:
+    """The preset of a name, if it has one, and where the model lies: a folder, a file or a Hub id.
+
+    ValueError with the nearest names for what is none of these, FileNotFoundError for a path that leads nowhere.
+    """
+    path = Path(name)
+    if name in PRESETS or (name and path.is_dir()) or _HUB_ID.fullmatch(name):
+        preset = find(name)
+        return preset, located(preset.repository) if preset else name
+    if path.is_file():
+        return None, name
+    if "://" in name:
+        raise ValueError(f"{name} is a link: load the file that it leads to, or a Hub id such as owner/name")
+    if "/" in name or "\\" in name or name.startswith((".", "~")) or path.suffix in _WEIGHTS:
+        raise FileNotFoundError(f"there is no folder or file {name}")
+    return get(name), name
 
 
 def _same(name: str, repository: str) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from renoise.pipelines.arguments import accepted
+from renoise.pipelines.embeddings import is_positive
 from renoise.pipelines.prompts import per_image
 
 
@@ -48,6 +49,8 @@ def stacked(
     merged, out, count = {**record_call, **call}, dict(call), len(targets)
     rows = len(sources) // count + 1
     for name, value in merged.items():
+        if is_positive(name):
+            continue  # see embeddings.stacked
         if name.startswith("prompt_"):
             source = per_image(record_call[name], count, name) * (rows - 1) if name in record_call else sources
             out[name] = source + per_image(value, count, name)

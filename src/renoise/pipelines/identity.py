@@ -1,5 +1,6 @@
 """Which model a pipeline is, and whether it is the one that an inversion was made with."""
 
+import math
 import re
 import warnings
 from pathlib import Path
@@ -12,6 +13,7 @@ from renoise.pipelines.presets import PRESETS
 from renoise.record import Record
 
 SAMPLES = 64  # weights that are compared
+ADAPTER_SAMPLES = 8  # layers of an adapter that are compared
 DIFFERENCE = 0.01  # by at least this share of their size the weights of another model differ
 
 
@@ -22,9 +24,57 @@ def identity(pipe: Any) -> str:
     return str(getattr(pipe.config, "_name_or_path", None) or type(pipe).__name__)
 
 
-def adapters(pipe: Any) -> list[str]:
-    """Return the names of the LoRAs that are active in a pipeline's network."""
-    return list(network(pipe).active_adapters()) if getattr(network(pipe), "peft_config", None) else []
+def adapters(pipe: Any) -> dict[str, dict[str, tuple[float, float]]]:
+    """Return the LoRAs that are enabled: part of the pipeline -> name -> (mean weight, root mean square of its numbers)."""
+    found = {}
+    for part, module in pipe.components.items():
+        if isinstance(module, torch.nn.Module) and getattr(module, "peft_config", None):
+            enabled = {name: _adapter(layers) for name, layers in _enabled_layers(module).items()}
+            found |= {part: enabled} if enabled else {}
+    return found
+
+
+def _enabled_layers(module: torch.nn.Module) -> dict[str, list[tuple[Any, str]]]:
+    """Return the adapter layers of a module by the name of the adapter, as far as they are enabled."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers: dict[str, list[tuple[Any, str]]] = {}
+    for layer in module.modules():
+        if isinstance(layer, BaseTunerLayer) and not layer.disable_adapters:
+            for name in layer.active_adapters:
+                if name in getattr(layer, "scaling", {}):
+                    layers.setdefault(name, []).append((layer, name))
+    return layers
+
+
+def _adapter(layers: list[tuple[Any, str]]) -> tuple[float, float]:
+    """Return an adapter's mean scaling over its layers, and the root mean square of a few of its numbers."""
+    scaling = sum(float(layer.scaling[name]) for layer, name in layers) / len(layers)
+    chosen = [layers[len(layers) * i // ADAPTER_SAMPLES] for i in range(ADAPTER_SAMPLES)]
+    parameters = [
+        p for layer, name in chosen for n, p in layer.named_parameters() if f".{name}." in f".{n}." and not p.is_meta
+    ]
+    squares = [p.detach().float().square().mean().item() for p in parameters]
+    return scaling, (sum(squares) / max(len(squares), 1)) ** 0.5
+
+
+def _same_adapters(mine: dict[str, Any], theirs: dict[str, Any]) -> bool:
+    """Whether the same adapters are enabled with the same weights and numbers, up to another precision's rounding."""
+    names = [{part: sorted(adapters) for part, adapters in side.items()} for side in (mine, theirs)]
+    return names[0] == names[1] and all(
+        math.isclose(a, b, rel_tol=DIFFERENCE, abs_tol=1e-6)
+        for part in mine
+        for name in mine[part]
+        for a, b in zip(mine[part][name], theirs[part][name], strict=True)
+    )
+
+
+def _described(adapters: dict[str, Any]) -> str:
+    """Name adapters and their weights, for people."""
+    parts = (
+        f"{name} at {values[0]:.3g} in {part}" for part, names in adapters.items() for name, values in names.items()
+    )
+    return ", ".join(parts) or "none"
 
 
 def revision(pipe: Any) -> str | None:
@@ -40,14 +90,12 @@ def fingerprint(pipe: Any) -> str | None:
     if not isinstance(module, torch.nn.Module):
         return None
     plain = [p for n, p in module.named_parameters() if p.ndim > 1 and p.is_floating_point() and "lora_" not in n]
-    if not plain or any(p.is_meta for p in plain):
-        return None
+    if not plain or any(p.is_meta or p.element_size() < 2 or type(p.data) is not torch.Tensor for p in plain):
+        return None  # offloaded to nowhere, stored in eight bits, or quantized
     chosen = [plain[len(plain) * i // SAMPLES].detach() for i in range(SAMPLES)]
     places = [torch.tensor(p.numel() * i // SAMPLES, device=p.device) for i, p in enumerate(chosen)]
-    drawn = torch.stack(
-        [p.take(place).float().cpu() for p, place in zip(chosen, places, strict=True)]
-    )  # copies no weight
-    return drawn.half().numpy().tobytes().hex()
+    drawn = [p.take(place).float().cpu() for p, place in zip(chosen, places, strict=True)]  # copies no weight
+    return torch.stack(drawn).half().numpy().tobytes().hex()
 
 
 def _other_weights(mine: str | None, theirs: str | None) -> bool | None:
@@ -64,8 +112,11 @@ def check_model(pipe: Any, record: Record) -> None:
     Where weights can be compared they decide, else the names do.
     """
     mine = identity(pipe)
-    if bool(adapters(pipe)) != bool(record.adapters):
-        then, now = (", ".join(names) or "none" for names in (record.adapters, adapters(pipe)))
+    enabled = adapters(pipe)
+    if not _same_adapters(enabled, record.adapters):
+        then, now = _described(record.adapters), _described(enabled)
+        if then == now:
+            now = "another of the same name"
         raise ValueError(f"the inversion was made with the LoRA {then}, this pipeline has {now}: make it as it was")
     made, this = f"{record.model} ({record.pipeline})", f"{mine} ({type(pipe).__name__})"
     if type(pipe).__name__ != record.pipeline:

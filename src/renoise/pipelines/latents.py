@@ -16,6 +16,7 @@ from torch import Tensor
 from renoise.pipelines.finding import network
 from renoise.pipelines.presets import Preset
 from renoise.record import LARGEST_SIDE
+from renoise.scalars import integer
 
 _LENT = threading.Lock()
 
@@ -59,6 +60,7 @@ def picture_size(pipe: Any, preset: Preset | None, height: int | None, width: in
     if height is None or width is None:
         own = (preset.size, preset.size) if preset else default_size(pipe)
         height, width = own[0] if height is None else height, own[1] if width is None else width
+    height, width = integer("height", height), integer("width", width)
     unit = math.lcm(8, getattr(pipe, "vae_scale_factor", 8) * (2 if hasattr(pipe, "_pack_latents") else 1))
     for name, value in (("height", height), ("width", width)):
         if not unit <= value <= LARGEST_SIDE or value % unit:

@@ -6,6 +6,7 @@ from typing import Any, Generic
 import torch
 from torch import Tensor
 
+from renoise.pipelines.observing import version
 from renoise.pipelines.schedulers import Reading
 from renoise.programs import Program, Result
 
@@ -25,7 +26,7 @@ class Session(Generic[Result]):
         self.reading: Reading | None = None
         self.x = torch.empty(0)  # what the program asked about last
         self.buffer: Tensor | None = None  # the latents that the pipeline holds when its loop begins
-        self.handed: tuple[Tensor, int, Tensor] | None = None  # the tensor given out, its version, its values
+        self.handed: tuple[Tensor, float, Tensor] | None = None  # the tensor given out, its version, its values
         self.index, self.asked, self.answered, self.done = 0, 0, 0, False
         self.result: Any = None
 
@@ -58,7 +59,7 @@ class Session(Generic[Result]):
             return
         x = self.x.to(self.buffer.dtype)
         self.buffer.copy_(x)
-        self.handed = (self.buffer, self.buffer._version, x)
+        self.handed = (self.buffer, version(self.buffer), x)
 
     @property
     def true_index(self) -> int:
@@ -69,8 +70,10 @@ class Session(Generic[Result]):
     def step(self, out: Tensor, sample: Tensor) -> Tensor:
         """Answer the question with the network's output -> the next latent, in the dtype of `sample`."""
         assert self.handed is not None
-        given, version, values = self.handed
-        if (sample is not given or sample._version != version) and not torch.equal(sample.to(values.dtype), values):
+        given, handed_version, values = self.handed
+        if (sample is not given or version(sample) != handed_version) and not torch.equal(
+            sample.to(values.dtype), values
+        ):
             raise RuntimeError(
                 "something changed the latents between two steps (a callback, an argument of the pipeline?): leave it out"
             )
@@ -96,9 +99,9 @@ class Session(Generic[Result]):
             elif isinstance(end.value, Tensor):
                 self.x = end.value
 
-    def _hand_out(self, dtype: torch.dtype) -> tuple[Tensor, int, Tensor]:
+    def _hand_out(self, dtype: torch.dtype) -> tuple[Tensor, float, Tensor]:
         x = self.x.to(dtype)
-        return x, x._version, x.clone()
+        return x, version(x), x.clone()
 
 
 class Timesteps(torch.Tensor):
