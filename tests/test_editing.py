@@ -316,7 +316,7 @@ def test_the_mask_of_a_guided_inversion_asks_about_the_target_under_the_same_gui
             question = next(program)
             while True:
                 (x, i), out = question, (yield question)
-                apart.append(relative(out, steps[i].required(x, source.trajectory[i], None)))
+                apart.append(relative(out, steps[i].required_output(x, source.trajectory[i], None)))
                 question = program.send(out)
         except StopIteration as end:
             return end.value

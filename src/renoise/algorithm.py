@@ -1,11 +1,11 @@
-"""ReNoise: iterative noising of a real image (arXiv 2403.14602), written once for every sampler, model and device.
+"""The ReNoise iteration of one step (arXiv 2403.14602), for every sampler, model and device.
 
-A sampler step reads x_s = a x_t + b out(x_t) + c z (step.py). Inversion looks for the x_t that would have given x_s:
+A sampler step is x_s = a x_t + b out(x_t) + c z (step.py). Inversion solves it for x_t, given x_s:
 
     z^(0) = x_s;   z^(k) = (x_s − b out(z^(k−1)) − c z) / a,   k = 1 … K + 1;   x_t = Σ_k w_k z^(k)
 
-so K = 0 is plain DDIM inversion. `solve` is this iteration, `correct` the noise correction of stochastic samplers. Both are
-programs (programs.py) of one step; methods/renoise.py takes them through all steps.
+K = 0 is plain DDIM inversion. `solve` is this iteration, and `correction` the noise correction of stochastic samplers.
+Both are programs (programs.py) for one step. methods/renoise.py runs them for all steps.
 """
 
 import math
@@ -20,22 +20,24 @@ from renoise.programs import Inverted, Program
 from renoise.regularize import EditLoss
 from renoise.step import Step
 
-# An image stalls after some iterations in which its residual does not fall by a tenth: half of those allowed, within these
-# bounds.
+# An image stalls, and stops iterating, if its residual does not fall by 10 % for a number of iterations. This number is
+# half of the iterations allowed, but at least 5 and at most 15.
 PATIENCE, IMPROVEMENT = (5, 15), 0.9
-# It has diverged if it ends with this many times its smallest residual, unless that is rounding.
+# An image has diverged if its last residual exceeds GROWTH times its smallest one. ROUNDING excludes rounding errors.
 GROWTH, ROUNDING = 2.0, 1e-4
-# Anderson acceleration: how many earlier iterates it mixes, and the bound of each coefficient.
+# Anderson acceleration: number of earlier iterates, and bound of their coefficients.
 MEMORY, LARGEST_COEFFICIENT = 2, 4.0
 
 
 @dataclass(frozen=True)
 class Solution:
-    """One solved step: x_t (B, ...), ε̂ at its last evaluation, and what it took.
+    """The solution of one step.
 
     Args:
-        residual, iterations, diverged: per image (B,), see `programs.Inverted`.
-        calls: evaluations of the whole batch.
+        x_t: the noisier latent (B, ...).
+        epsilon: ε̂ (B, ...) at the last evaluation.
+        residual, iterations, diverged: statistics (B,) of each image, see `programs.Inverted`.
+        calls: number of network evaluations of the whole batch.
     """
 
     x_t: Tensor
@@ -47,7 +49,7 @@ class Solution:
 
     @classmethod
     def without_iteration(cls, x_t: Tensor) -> "Solution":
-        """An x_t that the noise correction will make exact: there is nothing to solve."""
+        """Return a given x_t as the solution, for a step that the noise correction makes exact."""
         none = torch.zeros(len(x_t), device=x_t.device)
         return cls(x_t, torch.zeros_like(x_t), none, none.long(), none > 0, 0)
 
@@ -64,62 +66,70 @@ def solve(
     anderson: bool = False,
     edit_loss: EditLoss | None = None,
 ) -> Program[Solution]:
-    """Find the x_t from which step number i leads to x_s, by fixed-point iteration (section 3.2).
+    """Find the x_t from which step i leads to x_s, by fixed-point iteration (section 3.2).
 
     Args:
+        step: the step.
+        i: its index, passed on with every request.
         x_s: the cleaner latent (B, ...).
-        guess: z^(0) (B, ...), where the network is asked first.
+        guess: first iterate z^(0) (B, ...).
         z: the fresh noise (B, ...) of a stochastic step.
-        weights: w_1 … w_{K+1} of the averaged iterates; as many evaluations are made at most.
-        tolerance: an image whose residual falls below needs no further iteration; 0 makes all iterations.
-        anderson: mix earlier iterates into the next question (Anderson acceleration).
-        edit_loss: moves the predictions of the iterates that count (section 3.4).
+        weights: weights w_1 … w_{K+1} of the iterates in the mean. Their number is the maximum number of evaluations.
+        tolerance: an image stops when its residual falls below this value. 0 always runs all iterations.
+        anderson: use Anderson acceleration, which mixes earlier iterates into the next one.
+        edit_loss: changes the predictions of the iterates with a positive weight (section 3.4).
     """
     images, mean = _Images(x_s, tolerance, len(weights)), _WeightedMean(x_s)
     accelerate = _Anderson() if anderson else _plain
     x, k = guess, 0
     for k, weight in enumerate(weights, start=1):
-        out = (yield x, i).to(x.dtype)  # ask
+        out = (yield x, i).to(x.dtype)  # predict
         iterate = step.renoise(x_s, out, z)  # renoise
         epsilon = step.epsilon(x, out)
         counts = images.compare(x, iterate, epsilon, weight, last=k == len(weights))
         if edit_loss is not None and bool(counts.any()):
             moved = step.renoise(x_s, step.output(x, edit_loss(epsilon, k)), z)
-            iterate = torch.where(_wide(counts, x), moved, iterate)
+            iterate = torch.where(_broadcast(counts, x), moved, iterate)
             images.moved = counts
         mean.add(iterate, weight, counts, images.ending)  # average
         if images.all_ended():  # stop
             break
-        x = torch.where(_wide(images.active, x), accelerate(x, iterate), x)
+        x = torch.where(_broadcast(images.active, x), accelerate(x, iterate), x)
     return Solution(
-        torch.where(_wide(images.diverged, x_s), images.best, mean.value),
+        torch.where(_broadcast(images.diverged, x_s), images.best, mean.value),
         images.epsilon, images.residual, images.iterations.long(), images.diverged, k,
     )  # fmt: skip
 
 
 def correct(step: Step, x_t: Tensor, x_s: Tensor, out: Tensor, z: Tensor, length: float) -> Tensor:
-    """Move the noise z towards the one that makes the step exact, by at most length · √numel (section 3.5)."""
+    """Move the noise z towards the noise that makes the step exact, by at most length · √numel (section 3.5)."""
     move = step.noise(x_t, x_s, out) - z
     scale = (length / _rms(move).clamp_min(torch.finfo(z.dtype).tiny)).clamp_max(1.0)
-    return z + _wide(scale, z) * move
+    return z + _broadcast(scale, z) * move
 
 
 def correction(
     step: Step, i: int, solution: Solution, x_s: Tensor, z: Tensor, length: float
 ) -> Program[tuple[Solution, Tensor]]:
-    """Ask for the output at the solution, and `correct` the step's noise with it.
+    """Evaluate the network at the solution, and `correct` the noise of the step with its output.
 
-    An output that is not finite corrects nothing.
+    Images whose output is not finite keep their noise and count as diverged.
     """
     out = (yield solution.x_t, i).to(x_s.dtype)
     finite = _rms(out).isfinite()
-    z = torch.where(_wide(finite, z), correct(step, solution.x_t, x_s, out, z, length), z)
-    epsilon = torch.where(_wide(finite, z), step.epsilon(solution.x_t, out), solution.epsilon)
+    z = torch.where(_broadcast(finite, z), correct(step, solution.x_t, x_s, out, z, length), z)
+    epsilon = torch.where(_broadcast(finite, z), step.epsilon(solution.x_t, out), solution.epsilon)
     return replace(solution, epsilon=epsilon, diverged=solution.diverged | ~finite, calls=solution.calls + 1), z
 
 
 def assemble(solutions: Sequence[Solution], trajectory: Sequence[Tensor], noises: Sequence[Tensor]) -> Inverted:
-    """Put an inversion together from its steps, cleanest first: solutions, the x_s they lead to, noises of stochastic steps."""
+    """Build the result of an inversion from its steps.
+
+    Args:
+        solutions: solution of each step, cleanest step first.
+        trajectory: latent x_s (B, ...) to which each step leads, in the same order.
+        noises: noise (B, ...) of each stochastic step, in the same order.
+    """
     columns = zip(
         *((s.residual, s.iterations, s.diverged, torch.tensor(s.calls)) for s in reversed(solutions)), strict=True
     )
@@ -130,13 +140,13 @@ def assemble(solutions: Sequence[Solution], trajectory: Sequence[Tensor], noises
 
 
 class _Images:
-    """What is known of each image while its step is iterated, (B,) each.
+    """State of each image of the batch during the iteration, (B,) unless noted.
 
-    active      still iterating, before the present iterate was compared
-    ending      the present iterate is its last
-    residual    ‖z^(k) − z^(k−1)‖/√numel of the iterate that is taken
-    best        the iterate (B, ...) of the smallest residual, which is taken where the iteration diverged
-    moved       an edit loss has moved its last iterate, so that the next residual says nothing
+    active      the image was still iterating before the current iterate
+    ending      the current iterate is its last one
+    residual    ‖z^(k) − z^(k−1)‖/√numel of the accepted iterate
+    best        the iterate (B, ...) with the smallest residual, used if the iteration diverges
+    moved       an edit loss has changed the last iterate, so the next residual is not comparable
     """
 
     def __init__(self, x_s: Tensor, tolerance: float, allowed: int) -> None:
@@ -148,12 +158,23 @@ class _Images:
         self.best, self.epsilon = x_s, torch.zeros_like(x_s)
 
     def compare(self, x: Tensor, iterate: Tensor, epsilon: Tensor, weight: float, last: bool) -> Tensor:
-        """Take note of an iterate, and of ε̂ at x where the network was asked; whose mean it counts for (B,)."""
+        """Update the state with an iterate.
+
+        Args:
+            x: latents (B, ...) at which the network was evaluated.
+            iterate: the iterate (B, ...) computed from its output.
+            epsilon: ε̂ (B, ...) at x.
+            weight: weight of the iterate in the mean.
+            last: whether this is the last iteration.
+
+        Returns:
+            A mask (B,) of the images for whose mean the iterate counts.
+        """
         change = _rms(iterate - x)
         finite, comparable = change.isfinite(), self.active & ~self.moved
         converged = comparable & (change < self.tolerance)
         better = comparable & finite & (change < self.smallest)
-        self.best = torch.where(_wide(better, x), iterate, self.best)
+        self.best = torch.where(_broadcast(better, x), iterate, self.best)
         self.smallest = torch.where(better, change, self.smallest)
 
         improved = change < IMPROVEMENT * self.reference
@@ -161,7 +182,8 @@ class _Images:
             torch.where(improved, change, self.reference),
             torch.where(improved, 0, self.waited + 1),
         )
-        # Half precision stalls for good, at its rounding. Other plateaus may be left again: hence the patience.
+        # In half precision the residual stops falling at the rounding error. Other plateaus may end, hence the
+        # patience.
         stalled = comparable & (self.waited >= self.patience) & (self.tolerance > 0)
         grown = ~converged & (change > GROWTH * self.smallest.clamp_min(ROUNDING))
         self.grown = torch.where(comparable, grown, self.grown)
@@ -171,72 +193,76 @@ class _Images:
         self.residual = torch.where(self.ending, torch.where(failed, self.smallest, change), self.residual)
         self.diverged = self.diverged | failed
         self.iterations = self.iterations + self.active
-        self.epsilon = torch.where(_wide(self.active & finite, x), epsilon, self.epsilon)
+        self.epsilon = torch.where(_broadcast(self.active & finite, x), epsilon, self.epsilon)
         self.moved = torch.zeros_like(self.moved)
         return self.active & finite & (self.ending | (weight > 0))
 
     def all_ended(self) -> bool:
-        """Retire the images whose last iterate this was; whether none is left."""
+        """Deactivate the images that have ended, and return whether no active image is left."""
         self.active = self.active & ~self.ending
         return not bool(self.active.any())
 
 
 class _WeightedMean:
-    """Σ_k w_k z^(k) (section 3.3). An image that ends early gives its last iterate the weights that are left.
+    """The weighted mean Σ_k w_k z^(k) of each image (section 3.3).
 
-    The mean of a convergent sequence has the same limit.
+    If an image ends early, its last iterate gets the remaining weight. The limit of a convergent sequence is the same.
     """
 
     def __init__(self, like: Tensor) -> None:
         self.value, self.spent = torch.zeros_like(like), torch.zeros(len(like), device=like.device)
 
     def add(self, iterate: Tensor, weight: float, counts: Tensor, ending: Tensor) -> None:
-        """Add an iterate (B, ...) to the means of the images (B,) for which it `counts`."""
+        """Add an iterate (B, ...) to the mean of the images for which `counts` (B,) is True."""
         share = torch.where(ending, 1 - self.spent, weight) * counts
         self.spent = self.spent + share
-        self.value = torch.where(_wide(share > 0, iterate), self.value + _wide(share, iterate) * iterate, self.value)
+        self.value = torch.where(
+            _broadcast(share > 0, iterate), self.value + _broadcast(share, iterate) * iterate, self.value
+        )
 
 
 def _plain(x: Tensor, iterate: Tensor) -> Tensor:
-    """Ask next at the last iterate, as the paper does."""
+    """Return the last iterate as the next evaluation point, as in the paper."""
     return iterate
 
 
 class _Anderson:
-    """Anderson acceleration: the next question minimises the residual over the last `MEMORY` changes.
+    """Anderson acceleration of the fixed-point iteration.
 
-    With f_k = z^(k) − y_k the residual of the question y_k, the next question is z^(k) − Σ_j θ_j Δz_j, where θ fits f_k by the
-    changes of f in least squares. Walker and Ni 2011, "Anderson acceleration for fixed-point iterations".
+    Let f_k = z^(k) − y_k be the residual at the evaluation point y_k. The next evaluation point is z^(k) − Σ_j θ_j Δz_j
+    over the last `MEMORY` differences, where θ is the least-squares fit of f_k by the differences Δf_j.
+
+    Source: Walker and Ni 2011, "Anderson acceleration for fixed-point iterations".
     """
 
     def __init__(self) -> None:
         self.pairs = deque[tuple[Tensor, Tensor]](maxlen=MEMORY + 1)
 
     def __call__(self, x: Tensor, iterate: Tensor) -> Tensor:
-        """The next question after `iterate` (B, ...), the answer to the question x."""
+        """Return the next evaluation point, given the last one x (B, ...) and the `iterate` (B, ...) computed there."""
         self.pairs.append((x, iterate))
         if len(self.pairs) < 2:
             return iterate
-        asked, answers = (
+        points, iterates = (
             torch.stack(side, -1).flatten(1, -2) for side in zip(*self.pairs, strict=True)
         )  # (B, numel, pairs)
-        f, changes = answers - asked, answers.diff()
+        f, changes = iterates - points, iterates.diff()
         d = f.diff()
-        # No matrix products, for they would follow autocast and TF32.
+        # Avoids matrix products, which autocast and TF32 would run in lower precision.
         products = ((d.unsqueeze(-1) * part.unsqueeze(-2)).sum(1) for part in (d, f[..., -1:]))
-        # An image may have ended in numbers that are not finite, and pinv would raise.
+        # Values of images that have ended may be not finite, and pinv would raise.
         gram, right = (m.cpu().double().nan_to_num(nan=0.0, posinf=0.0, neginf=0.0) for m in products)
         theta = (torch.linalg.pinv(gram, rtol=1e-6, hermitian=True) @ right).clamp(
             -LARGEST_COEFFICIENT, LARGEST_COEFFICIENT
         )
-        return (answers[..., -1] - (changes * theta.to(f).mT).sum(-1)).view_as(iterate)
+        return (iterates[..., -1] - (changes * theta.to(f).mT).sum(-1)).view_as(iterate)
 
 
 def _rms(x: Tensor) -> Tensor:
-    """‖x‖/√numel of each image: (B, ...) -> (B,)."""
+    """Compute ‖x‖/√numel of each image: (B, ...) -> (B,)."""
     return x.flatten(1).to(torch.promote_types(x.dtype, torch.float32)).square().mean(1).sqrt()
 
 
-def _wide(value: Tensor, like: Tensor) -> Tensor:
-    """Reshape a value per image, (B,) -> (B, 1, ...), so that it broadcasts over latents like `like`."""
+def _broadcast(value: Tensor, like: Tensor) -> Tensor:
+    """Reshape one value per image, (B,) -> (B, 1, ...), so that it broadcasts over latents like `like`."""
     return value.reshape(-1, *(1,) * (like.ndim - 1))

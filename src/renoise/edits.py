@@ -1,4 +1,4 @@
-"""What an edit starts from, and how it is drawn."""
+"""Data classes for an edit: its source and its settings."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -8,18 +8,19 @@ if TYPE_CHECKING:
 
     from renoise.programs import Photograph
 
-# The prompts under which the rows of a batch ask the network.
+# The prompts under which a row of a batch evaluates the network.
 SOURCE, NEGATIVE, TARGET = "source", "negative", "target"
 
 
 @dataclass(frozen=True)
 class Source:
-    """An inverted photograph, as an edit starts from it.
+    """An inverted photograph, the starting point of an edit.
 
     Args:
-        x_T: the noise (B, ...); `noises` (m, B, ...) is that of the stochastic steps, or None.
-        trajectory: latents (n, B, ...) after each step of the inversion; None unless the edit needs them.
-        photograph: its clean latents and random numbers; None unless the method needs the photograph.
+        x_T: the inverted noise (B, ...).
+        noises: fresh noise (m, B, ...) of the m stochastic steps, or None for a deterministic sampler.
+        trajectory: latents (n, B, ...) after each of the n steps, noisiest first. None if the edit does not need them.
+        photograph: the clean latents and random numbers. None if the method does not need the photograph.
     """
 
     x_T: "Tensor"
@@ -30,12 +31,12 @@ class Source:
 
 @dataclass(frozen=True)
 class Edit:
-    """How an edit is drawn.
+    """Settings of an edit.
 
     Args:
-        guidance: scale of the guidance that the rows make themselves; None leaves it to the pipeline.
-        source_correction: 0 … 1, see editing.py.
-        mask: where the latents may change, broadcasting over (B, ...); None is everywhere.
+        guidance: scale of the guidance that is computed from the rows. None leaves guidance to the pipeline.
+        source_correction: weight of the source correction, 0 … 1, see editing.py.
+        mask: 1 where the latents may change, broadcasts over (B, ...). None lets all of them change.
     """
 
     guidance: float | None = None

@@ -1,7 +1,7 @@
-"""Pictures of any kind → tensors, and back. A photograph is cropped, never squashed.
+"""Conversion of pictures to tensors, and back.
 
-A picture is a file, a PIL image, a NumPy array or a tensor. All but tensors, which have their size already, are scaled and
-cropped to the size that is wanted.
+A picture is a file, a PIL image, a NumPy array or a tensor. All of them but tensors are scaled and cropped to the
+requested size. Their aspect ratio does not change. Tensors must have the requested size already.
 """
 
 import os
@@ -19,25 +19,35 @@ if TYPE_CHECKING:
 
 __all__ = ["SUFFIXES", "batch", "fit", "masks", "open_image", "save", "to_images", "to_tensor", "writable"]
 
-_ENLARGED_VISIBLY = 2.0
+_VISIBLE_ENLARGEMENT = 2.0
 
 
 def fit(image: Image.Image, width: int, height: int) -> Image.Image:
-    """Scale the picture to cover width x height, its centre kept: cropped, never squashed."""
+    """Scale a picture to cover width x height pixels, and crop it around its centre.
+
+    Warns if the picture is enlarged visibly.
+
+    Raises:
+        ValueError: if the picture has no pixels.
+    """
     if image.size == (width, height):
         return image
     if 0 in image.size:
         raise ValueError(f"the picture has no pixels, its size is {image.width}x{image.height}")
     scale = max(width / image.width, height / image.height)
-    if scale >= _ENLARGED_VISIBLY:
+    if scale >= _VISIBLE_ENLARGEMENT:
         size = f"{image.width}x{image.height} px"
         warnings.warn(f"the picture is only {size}: enlarged {scale:.3g} times to cover {width}x{height}", stacklevel=2)
-    # ImageOps.fit scales the crop, not the whole: a picture of 20,000 x 1 px never becomes one 512 times as large.
+    # ImageOps.fit crops before it scales, so a picture of 20,000 x 1 pixels needs little memory.
     return ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
 
 
 def to_tensor(images: "Image.Image | Tensor | Sequence[Image.Image | Tensor]") -> "Tensor":
-    """Put pictures in one float32 tensor in [0, 1] with shape (B, 3, H, W). ValueError when their sizes differ."""
+    """Convert pictures of equal size to a float32 tensor (B, 3, H, W) in [0, 1].
+
+    Raises:
+        ValueError: if there is no picture, or if their sizes differ.
+    """
     import numpy as np
     import torch
 
@@ -59,16 +69,23 @@ def to_tensor(images: "Image.Image | Tensor | Sequence[Image.Image | Tensor]") -
 
 
 def batch(images: Any, height: int, width: int) -> "Tensor":
-    """Put pictures in one tensor (B, 3, height, width) in [0, 1]: one or a list of files, PIL images, arrays and tensors.
+    """Convert one or several pictures of any kind to a float32 tensor (B, 3, height, width) in [0, 1].
 
-    Arrays are (H, W), (H, W, 1), (H, W, 3), (H, W, 4) or a batch of these last, tensors (3, height, width) or a batch;
-    both boolean, 8-bit or floating-point in [0, 1], arrays also of 16 bits. ValueError for another shape or range.
+    Args:
+        images: one picture or a list of pictures: files, PIL images, arrays and tensors. Arrays are (H, W), (H, W, 1),
+            (H, W, 3), (H, W, 4) or (B, H, W, channels); boolean, uint8, uint16 or floating point in [0, 1]. Tensors are
+            (3, height, width) or (B, 3, height, width); uint8 or floating point in [0, 1].
+        height, width: size in pixels. Files, PIL images and arrays are scaled and cropped to it.
+
+    Raises:
+        ValueError: if a shape or a range of values is not supported, or if a picture cannot be read.
+        TypeError: for anything that is not a picture.
     """
     import numpy as np
     import torch
 
     found = []
-    for one in _several(images):
+    for one in _as_list(images):
         if isinstance(one, np.ndarray):
             one = _from_array(one, "a picture", height, width)
         if isinstance(one, (str, os.PathLike, Image.Image)):
@@ -87,18 +104,26 @@ def batch(images: Any, height: int, width: int) -> "Tensor":
 
 
 def masks(mask: Any, height: int, width: int) -> "Tensor":
-    """Put masks in one tensor (B, 1, height, width) in [0, 1]: one or a list of files, PIL images, arrays and tensors.
+    """Convert one or several masks of any kind to a tensor (B, 1, height, width) in [0, 1].
 
-    What is transparent is black. Tensors are (H, W), (1, H, W), (3, H, W) or a batch of these last, arrays as those of
-    pictures. ValueError for another size or range, TypeError for anything else.
+    Transparent pixels become black.
+
+    Args:
+        mask: one mask or a list of masks: files, PIL images, arrays and tensors. Arrays are as in `batch`. Tensors are
+            (height, width), (1, height, width), (3, height, width) or a batch (B, channels, height, width).
+        height, width: size in pixels. Files, PIL images and arrays are scaled and cropped to it.
+
+    Raises:
+        ValueError: if a size or a range of values is not supported, or if a mask cannot be read.
+        TypeError: for anything that is not a mask.
     """
     import numpy as np
     import torch
 
     found = list[torch.Tensor]()
-    for one in _several(mask[None] if isinstance(mask, torch.Tensor) and mask.ndim == 2 else mask):
+    for one in _as_list(mask[None] if isinstance(mask, torch.Tensor) and mask.ndim == 2 else mask):
         if isinstance(one, np.ndarray):
-            values = _values(_shaped(one, "mask"), "mask")
+            values = _to_unit_range(_with_channels(one, "mask"), "mask")
             alpha = values[..., 3:] if values.shape[-1] == 4 else 1
             one = _from_array(values[..., :3].mean(-1, keepdims=True) * alpha, "mask", height, width)
         if isinstance(one, (str, os.PathLike, Image.Image)):
@@ -118,35 +143,44 @@ def masks(mask: Any, height: int, width: int) -> "Tensor":
 
 
 def to_images(tensor: "Tensor") -> list[Image.Image]:
-    """Make pictures of the rows of a tensor in [0, 1] with shape (B, 3, H, W)."""
+    """Convert a tensor (B, 3, H, W) in [0, 1] to B pictures.
+
+    Raises:
+        ValueError: if a value is not finite.
+    """
     if not bool(tensor.isfinite().all()):
-        raise ValueError("the picture is not made of numbers: the model overflowed, load it in float32 (--dtype fp32)")
+        raise ValueError(
+            "the picture has values that are not finite: the model overflowed, load it in float32 (--dtype fp32)"
+        )
     array = (tensor.detach().float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(row) for row in array]
 
 
-def _several(images: Any) -> list[Any]:
+def _as_list(images: Any) -> list[Any]:
     return list(images) if isinstance(images, (list, tuple)) or getattr(images, "ndim", 3) == 4 else [images]
 
 
 def _from_array(array: "ndarray", what: str, height: int, width: int) -> "Image.Image | Tensor":
-    """Make a PIL image, to be scaled, of an array; of one that has its size and more than 8 bits a tensor, to keep them."""
+    """Convert an array to a PIL image that can be scaled.
+
+    An array of the right size with more than 8 bits becomes a tensor (3, H, W), which keeps its precision.
+    """
     import numpy as np
     import torch
 
-    array = _shaped(array, what)
+    array = _with_channels(array, what)
     if array.dtype == bool:
         array = array.astype(np.uint8) * 255
     elif array.dtype != np.uint8:
-        array = _values(array, what)
+        array = _to_unit_range(array, what)
         if array.shape[:2] == (height, width) and array.shape[2] != 4:
             return torch.from_numpy(array).movedim(-1, 0).expand(3, -1, -1)
         array = (array * 255).round().astype(np.uint8)
     return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
 
 
-def _shaped(array: "ndarray", what: str) -> "ndarray":
-    """Give an array as (H, W, channels). ValueError if it holds no picture."""
+def _with_channels(array: "ndarray", what: str) -> "ndarray":
+    """Return an array as (H, W, channels). Raise ValueError if it is not a picture."""
     shape = array.shape
     if array.ndim == 2:
         array = array[..., None]
@@ -158,8 +192,8 @@ def _shaped(array: "ndarray", what: str) -> "ndarray":
     return array
 
 
-def _values(array: "ndarray", what: str) -> "ndarray":
-    """Give the numbers of an array as float32 in [0, 1]. ValueError if they lie elsewhere."""
+def _to_unit_range(array: "ndarray", what: str) -> "ndarray":
+    """Convert the values of an array to float32 in [0, 1]. Raise ValueError if they are outside."""
     import numpy as np
 
     white = {"uint8": 255, "uint16": 65535}.get(array.dtype.name, 1)

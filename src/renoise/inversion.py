@@ -1,7 +1,8 @@
-"""The result of an inversion, and its file: one .safetensors whose header holds one JSON string, `renoise`.
+"""The result of an inversion and its file format.
 
-Two tensors: `latents` (x_T) and, for stochastic samplers, `noises`. The record (record.py) holds everything else. A file loads
-without the model, and nothing in it is executed.
+The file is a .safetensors file with two tensors: `latents` (x_T) and, for stochastic samplers, `noises`. Everything
+else is in the record (record.py), a JSON string in the entry `renoise` of the file's header. Loading a file needs no
+model and executes no code from it.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from torch import Tensor
 from renoise.files import write
 from renoise.record import Record
 
-LARGEST_HEADER = 16 * 2**20  # bytes of JSON that a file may ask us to read
+LARGEST_HEADER = 16 * 2**20  # bytes; protects from files that claim a huge header
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,12 @@ class Inversion:
 
     Args:
         latents: x_T (B, ...), float32.
-        noises: fresh noise (m, B, ...) of the m stochastic steps, float32, or None.
+        noises: fresh noise (m, B, ...) of the m stochastic steps, float32. None for a deterministic sampler.
         record: how the inversion was made.
-        trajectory: latents (n, B, ...) after each of the n steps. Files do not hold it; `edit` finds it again if it must.
-        arguments: the arguments of the pipeline that no file can hold, such as prompt embeddings or a ControlNet's picture.
+        trajectory: latents (n, B, ...) after each of the n steps, noisiest first. Files do not contain it; `edit`
+            recomputes it if necessary.
+        arguments: arguments of the pipeline that a file cannot store, such as prompt embeddings or a ControlNet's
+            picture.
     """
 
     latents: Tensor
@@ -41,73 +44,87 @@ class Inversion:
 
     @property
     def prompt(self) -> list[str]:
-        """The source prompt of each image."""
+        """Return the source prompt of each image."""
         return self.record.prompt
 
     @property
     def psnr(self) -> list[float | None] | None:
-        """PSNR of the reconstruction against the photograph, in dB, per image; None if it was not measured."""
+        """Return the PSNR in dB of the reconstruction of each image, or None if it was not measured."""
         return self.record.metrics.psnr
 
     @property
     def autoencoder_psnr(self) -> list[float | None] | None:
-        """PSNR of the autoencoder alone, in dB, per image: no reconstruction can be closer."""
+        """Return the PSNR in dB of the autoencoder alone for each image, the upper limit of a reconstruction."""
         return self.record.metrics.autoencoder_psnr
 
     @property
     def evaluations(self) -> float:
-        """Network evaluations per image that the inversion took; guidance doubles them."""
+        """Return the number of network evaluations per image. Guidance doubles it."""
         return self.record.metrics.evaluations
 
     @property
     def residuals(self) -> list[list[float | None]]:
-        """‖z^(k) − z^(k−1)‖/√numel of every step (noisiest first) and image; None if it was not finite."""
+        """Return ‖z^(k) − z^(k−1)‖/√numel of each step (noisiest first) and image, None where it is not finite."""
         return self.record.metrics.residuals
 
     @property
     def warnings(self) -> list[str]:
-        """What a user should know before trusting it."""
+        """Return the warnings that the inversion caused."""
         return self.record.metrics.warnings
 
     def __len__(self) -> int:
         return len(self.latents)
 
     def __getitem__(self, i: int) -> "Inversion":
-        """Return one image of the batch, as a batch of one."""
+        """Return the inversion of one image, as a batch of one."""
         i = range(len(self))[i]
         noises, trajectory = (None if x is None else x[:, i : i + 1] for x in (self.noises, self.trajectory))
         arguments = {name: _of_image(value, i, len(self)) for name, value in self.arguments.items()}
         return Inversion(self.latents[i : i + 1], noises, self.record[i], trajectory, arguments)
 
     def with_arguments(self, **arguments: Any) -> "Inversion":
-        """Return the same with arguments of the pipeline that its file could not hold, such as the source's prompt_embeds."""
+        """Return a copy with arguments of the pipeline that its file cannot store, such as prompt_embeds."""
         return replace(self, arguments={**self.arguments, **arguments})
 
     def save(self, path: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> Path:
-        """Write the file, whole or not at all. `dtype` float16 halves its size. OSError if it cannot be written."""
+        """Write the inversion to a .safetensors file atomically, and return its path.
+
+        Args:
+            path: the file.
+            dtype: floating-point dtype of the tensors in the file. float16 halves its size.
+
+        Raises:
+            ValueError: if `dtype` is not a floating-point dtype.
+            OSError: if the file cannot be written.
+        """
         if not dtype.is_floating_point:
             raise ValueError(f"latents are saved in a floating point dtype, not in {dtype}")
         tensors = {"latents": self.latents, "noises": self.noises}
         tensors = {name: x.detach().to("cpu", dtype).contiguous() for name, x in tensors.items() if x is not None}
         record = replace(self.record, checksum=_checksum(tensors))
-        # One key: with several, their order and so the bytes would differ from run to run.
+        # A single key, because the order of several keys, and so the bytes of the file, would vary between runs.
         return write(Path(path), save(tensors, {"renoise": record.to_json()}))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Inversion":
-        """Read a file, without its model. FileNotFoundError; ValueError for a foreign or damaged file or another format."""
+        """Read an inversion from its file. This does not load the model.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if the file is damaged, not an inversion, or of another format version.
+        """
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"no such file: {path}" if not path.exists() else f"{path} is not a file")
         with path.open("rb") as file:
             if int.from_bytes(file.read(8), "little") > LARGEST_HEADER:
-                raise ValueError(f"{path} is no inversion of renoise, or damaged: it claims an absurd header")
+                raise ValueError(f"{path} is no inversion of renoise, or damaged: its header is too large")
         try:
             with safe_open(path, framework="pt") as file:
                 header = (file.metadata() or {}).get("renoise")
                 if header is None:
                     raise ValueError(f"{path} is a .safetensors file, but no inversion of renoise")
-                # Copies, because the tensors of a mapped file die with it.
+                # The tensors of a memory-mapped file are invalid after it is closed, so they are copied.
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OverflowError) as error:
             raise ValueError(f"{path} is no inversion of renoise, or damaged: {error}") from None
@@ -121,13 +138,13 @@ class Inversion:
 
 
 def _of_image(value: Any, i: int, images: int) -> Any:
-    """Return image i's part of an argument that has one for each image."""
+    """Return the value of image i if an argument has one value per image, else the whole argument."""
     each = isinstance(value, Tensor | list) and getattr(value, "ndim", 1) > 0 and len(value) == images
     return value[i : i + 1] if each else value
 
 
 def _check(tensors: dict[str, Tensor], record: Record) -> None:
-    """Raise ValueError unless tensors and record fit together."""
+    """Raise ValueError unless the tensors match the record."""
     if not {"latents"} <= tensors.keys() <= {"latents", "noises"}:
         raise ValueError(f"it holds {sorted(tensors)} instead of latents and noises")
     latents, noises = tensors["latents"], tensors.get("noises")

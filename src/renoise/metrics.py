@@ -1,4 +1,4 @@
-"""How close two pictures are."""
+"""Metrics of the similarity of two pictures: PSNR and SSIM."""
 
 import torch
 from torch import Tensor
@@ -9,21 +9,31 @@ C1, C2 = 0.01**2, 0.03**2
 
 
 def psnr(a: Tensor, b: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Peak signal-to-noise ratio in dB of pictures (B, 3, H, W) in [0, 1], each by itself: (B,). Equal pictures: inf.
+    """Compute the peak signal-to-noise ratio of each pair of pictures.
 
-    With a mask (B or 1, 1, H, W) its pixels alone count, by their weight; nan where it is empty.
+    Args:
+        a, b: pictures (B, 3, H, W) in [0, 1].
+        mask: weights (B or 1, 1, H, W) of the pixels. None weights all pixels equally.
+
+    Returns:
+        PSNR (B,) in dB: inf for equal pictures, nan for an empty mask.
     """
     return -10 * torch.log10(_mean((a.float() - b.float()).square(), mask))
 
 
 def ssim(a: Tensor, b: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Structural similarity (Wang et al. 2004) of pictures (B, 3, H, W) in [0, 1]: (B,), 1 for equal ones; uniform 7 x 7 windows.
+    """Compute the structural similarity (Wang et al. 2004) of each pair of pictures, with uniform 7 x 7 windows.
 
-    With a mask (B or 1, 1, H, W) the windows around its pixels count, by their weight.
+    Args:
+        a, b: pictures (B, 3, H, W) in [0, 1].
+        mask: weights (B or 1, 1, H, W) of the windows by their centre pixel. None weights all windows equally.
+
+    Returns:
+        SSIM (B,): 1 for equal pictures, nan for an empty mask.
     """
     a, b = a.double(), b.double()
     mean_a, mean_b = (_window(x) for x in (a, b))
-    # as in the paper and scikit-image: variances of a sample
+    # Sample variances, as in the paper and scikit-image.
     unbiased = WINDOW**2 / (WINDOW**2 - 1)
     var_a, var_b, both = (
         unbiased * (_window(x * y) - p * q)
@@ -40,7 +50,7 @@ def _window(x: Tensor) -> Tensor:
 
 
 def _mean(x: Tensor, mask: Tensor | None) -> Tensor:
-    """The mean of each picture, by the mask's weights if there is one: (B, C, H, W) -> (B,)."""
+    """Compute the mean of each picture, weighted by the mask if there is one: (B, C, H, W) -> (B,)."""
     if mask is None:
         return x.flatten(1).mean(1)
     mask = mask.to(x).expand(len(x), 1, *x.shape[2:])

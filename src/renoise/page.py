@@ -1,4 +1,4 @@
-"""Pages of pictures, each one file that needs no other: a slider between a photograph and each of its edits."""
+"""Self-contained HTML pages that compare a photograph with its edits by sliders."""
 
 import base64
 import html
@@ -16,14 +16,20 @@ _MOVE = "this.parentNode.querySelector('img+img').style.clipPath='inset(0 0 0 '+
 
 
 def data_url(picture: Image.Image) -> str:
-    """A picture as text that a page can hold."""
+    """Encode a picture as a data URL, so that an HTML page can embed it."""
     buffer = io.BytesIO()
     picture.convert("RGB").save(buffer, "WEBP", quality=90)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def sliders(title: str, before: Image.Image, edits: Sequence[tuple[str, Image.Image]]) -> str:
-    """A page with a slider for each edit: the photograph on its left, the edit on its right."""
+    """Return an HTML page with a slider for each edit: the photograph on its left, the edit on its right.
+
+    Args:
+        title: heading of the page, as plain text.
+        before: the photograph.
+        edits: pairs of a caption, as plain text, and an edited picture.
+    """
     source, heading = data_url(before), html.escape(title)
     figures = "".join(
         f'<figure><div class="pair"><img src="{source}" alt="before"><img src="{data_url(after)}" alt="after"></div>'

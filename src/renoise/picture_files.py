@@ -1,7 +1,7 @@
-"""File ↔ PIL picture. A picture is read as a viewer shows it; a written one carries how it was made.
+"""Reading and writing of picture files.
 
-What is unusual about a picture but readable (animated, transparent, tiny) is said with `warnings.warn`; what is not
-readable is a ValueError of one line that names the file.
+Pictures are read as an image viewer shows them, and written with a record of how they were made. Unusual pictures
+(animated or transparent) cause a warning. Unreadable ones cause a ValueError of one line that names the file.
 """
 
 import io
@@ -26,32 +26,49 @@ _JPEG_EXIF_LIMIT = 65_000  # a JPEG segment has a 16-bit length
 
 
 def open_image(source: str | os.PathLike[str] | Image.Image) -> Image.Image:
-    """Read a picture, a file or a PIL image, as upright sRGB: EXIF-rotated, the first frame, 8 bits, transparency on white.
+    """Read a picture from a file or a PIL image as upright 8-bit sRGB.
 
-    A PIL image is read as its file would be, and neither changed nor closed.
+    EXIF rotation and colour profile are applied, and transparency is composited on white. Of several frames the first
+    is used. A PIL image is treated like a file, and is neither changed nor closed.
+
+    Raises:
+        OSError: if there is no such file, or no permission to read it.
+        ValueError: if it is not a readable picture.
     """
-    return _read(source, "the picture", colour.srgb)
+    return _convert(source, "the picture", colour.srgb)
 
 
 def open_mask(source: str | os.PathLike[str] | Image.Image) -> Image.Image:
-    """Read a mask, a file or a PIL image, as upright greys; what is transparent is black."""
+    """Read a mask from a file or a PIL image as upright 8-bit greys. Transparent pixels become black.
+
+    Raises the same errors as `open_image`, and no warnings.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _read(source, "the mask", colour.greys)
+        return _convert(source, "the mask", colour.greys)
 
 
 def save(image: Image.Image, path: str | os.PathLike[str], record: Mapping[str, Any] | None = None) -> Path:
-    """Write a picture and how it was made: all of it or nothing, never half a file.
+    """Write a picture atomically, with a record of how it was made, and return its path.
 
-    PNG: `renoise` (JSON) and `parameters` (the text other programs show). JPEG, WebP: the same two as EXIF
-    ImageDescription and UserComment.
+    PNG files hold the record as text chunks: `renoise` (JSON) and `parameters` (the text form that other programs
+    show). JPEG and WebP files hold the same as EXIF ImageDescription and UserComment.
+
+    Args:
+        image: the picture.
+        path: its file, with one of SUFFIXES.
+        record: names and JSON values. None writes no record.
+
+    Raises:
+        ValueError: if the suffix is not one of SUFFIXES.
+        OSError: if the file cannot be written.
     """
     path = writable(path)
     return write(path, _encode(image, path.suffix.lower(), dict(record) if record else None))
 
 
 def writable(path: str | os.PathLike[str]) -> Path:
-    """Return the path, if a picture can be called so. ValueError for a suffix that is none of SUFFIXES."""
+    """Return the path of a picture file. Raise ValueError if its suffix is not one of SUFFIXES."""
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{path}: pictures are written as {', '.join(SUFFIXES)}")
@@ -59,7 +76,7 @@ def writable(path: str | os.PathLike[str]) -> Path:
 
 
 def parameters(record: Mapping[str, Any]) -> str:
-    """Write a record in the text form that AUTOMATIC1111's web UI began and most programs read."""
+    """Format a record as the text of AUTOMATIC1111's web UI, which most programs read."""
     names = {"num_inference_steps": "Steps", "sampler": "Sampler", "guidance_scale": "CFG scale", "seed": "Seed"}
     values = [f"{name}: {record[key]}" for key, name in names.items() if record.get(key) is not None]
     if record.get("width") and record.get("height"):
@@ -72,31 +89,31 @@ def parameters(record: Mapping[str, Any]) -> str:
     return "\n".join([*lines, ", ".join(values)])
 
 
-def _read(
-    source: str | os.PathLike[str] | Image.Image, what: str, show: Callable[[Image.Image, object], Image.Image]
+def _convert(
+    source: str | os.PathLike[str] | Image.Image, what: str, convert: Callable[[Image.Image, object], Image.Image]
 ) -> Image.Image:
-    name = what if isinstance(source, Image.Image) else _existing(Path(source))
+    name = what if isinstance(source, Image.Image) else _check_exists(Path(source))
     try:
         with warnings.catch_warnings():
-            # Pillow warns from 90 megapixels on, which phones take, and refuses from 179 on, before it decodes.
+            # Pillow warns above 90 megapixels, which phones exceed. Above 179 it raises before it decodes.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             if isinstance(source, Image.Image):
-                _say_if_animated(what, source)
-                return show(source, what)
+                _warn_if_animated(what, source)
+                return convert(source, what)
             with _open(Path(source)) as image:
-                _say_if_animated(name, image)
-                return show(image, name)
+                _warn_if_animated(name, image)
+                return convert(image, name)
     except (MemoryError, PermissionError):
         raise
     except Image.DecompressionBombError as error:
         limit = (Image.MAX_IMAGE_PIXELS or 0) * 2 // 1_000_000
         fix = f"it has too many pixels (at most {limit} million are read): scale it down first"
         raise ValueError(f"{name} cannot be read as a picture: {fix}") from error
-    except Exception as error:  # the decoders of some fifty formats raise anything when a file is damaged
+    except Exception as error:  # decoders of damaged files may raise any exception
         raise ValueError(f"{name} cannot be read as a picture: {' '.join(str(error).split())}") from error
 
 
-def _existing(path: Path) -> Path:
+def _check_exists(path: Path) -> Path:
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, not a picture")
     if not path.exists():
@@ -113,7 +130,7 @@ def _open(path: Path) -> Image.Image:
         except UnidentifiedImageError:
             if not _is_heif(path):
                 raise
-            _read_heif()
+            _register_heif()
             return Image.open(path)
     except UnidentifiedImageError as error:
         if not path.stat().st_size:
@@ -123,14 +140,14 @@ def _open(path: Path) -> Image.Image:
 
 
 def _is_heif(path: Path) -> bool:
-    """Say whether a file is what phones write; it often comes by the name .jpg."""
+    """Return whether a file is HEIC, the format of many phones. Its suffix is often .jpg."""
     with path.open("rb") as file:
         head = file.read(12)
     return head[4:8] == b"ftyp" and (head[8:] in _HEIF_BRANDS or path.suffix.lower() in _HEIF_SUFFIXES)
 
 
-def _read_heif() -> None:
-    """Teach Pillow HEIC. ValueError if the extra for it is not installed."""
+def _register_heif() -> None:
+    """Enable HEIC in Pillow. Raise ValueError if the extra for it is not installed."""
     try:
         import pillow_heif  # pyright: ignore[reportMissingImports]
     except ImportError as error:
@@ -138,12 +155,12 @@ def _read_heif() -> None:
     pillow_heif.register_heif_opener()
 
 
-def _say_if_animated(name: object, image: Image.Image) -> None:
-    # To count the frames of a GIF or a TIFF Pillow reads them all, and forgets what was drawn on a decoded one.
+def _warn_if_animated(name: object, image: Image.Image) -> None:
+    # Counting the frames of a GIF or TIFF reads them all, and would discard changes to a decoded picture.
     if not ("n_frames" in vars(image) or getattr(image, "tile", None)):
         return
     frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.tell() == 0 and image.format != "MPO":  # a camera's MPO has previews and depth maps
+    if frames > 1 and image.tell() == 0 and image.format != "MPO":  # an MPO holds previews and depth maps
         warnings.warn(f"{name} has {frames} frames: the first is used", stacklevel=4)
 
 
@@ -160,7 +177,9 @@ def _encode(image: Image.Image, suffix: str, record: dict[str, Any] | None) -> b
     else:
         exif = _exif(record)
         if len(exif) > _JPEG_EXIF_LIMIT:
-            warnings.warn("the record of how the picture was made is too long for a JPEG and left out", stacklevel=3)
+            warnings.warn(
+                "the record of how the picture was made is too long for a JPEG and was left out", stacklevel=3
+            )
             exif = b""
         image.convert("RGB").save(buffer, "JPEG", quality=95, subsampling=0, exif=exif)
     return buffer.getvalue()
@@ -170,6 +189,6 @@ def _exif(record: dict[str, Any] | None) -> bytes:
     if not record:
         return b""
     exif = Image.Exif()
-    exif[_IMAGE_DESCRIPTION] = json.dumps(record, sort_keys=True)  # ASCII, as the tag wants it
+    exif[_IMAGE_DESCRIPTION] = json.dumps(record, sort_keys=True)  # this tag must be ASCII
     exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"UNICODE\0" + parameters(record).encode("utf-16-be", "replace")
     return exif.tobytes()

@@ -1,4 +1,4 @@
-"""What a network's output means: how (x_t, out) reads as (x̂_0, ε̂), both linear in x_t and out.
+"""Prediction types: how to compute x̂_0 and ε̂ from x_t and the network's output. Both are linear in x_t and out.
 
 type           x̂_0                     ε̂                      source
 epsilon        x/α − (σ/α) out         out                     DDPM, arXiv 2006.11239
@@ -17,9 +17,10 @@ Pair = tuple[float, float]
 
 @dataclass(frozen=True)
 class Prediction:
-    """A parameterisation: `x_0(level)` and `epsilon(level)` give the coefficients of (x_t, out).
+    """A prediction type (parameterization) of a network.
 
-    epsilon at alpha = 0 and sample at sigma = 0 have no such coefficients: ValueError.
+    `x_0(level)` and `epsilon(level)` return the coefficients of (x_t, out). They raise ValueError where none exist: for
+    epsilon at alpha = 0, and for sample at sigma = 0.
     """
 
     name: str
@@ -27,18 +28,18 @@ class Prediction:
     _epsilon: Callable[[Level], Pair]
 
     def x_0(self, level: Level) -> Pair:
-        """(p, q) with x̂_0 = p x_t + q out."""
-        return self._read(self._x_0, level)
+        """Return (p, q) such that x̂_0 = p x_t + q out."""
+        return self._coefficients(self._x_0, level)
 
     def epsilon(self, level: Level) -> Pair:
-        """(p, q) with ε̂ = p x_t + q out."""
-        return self._read(self._epsilon, level)
+        """Return (p, q) such that ε̂ = p x_t + q out."""
+        return self._coefficients(self._epsilon, level)
 
-    def _read(self, coefficients: Callable[[Level], Pair], level: Level) -> Pair:
+    def _coefficients(self, function: Callable[[Level], Pair], level: Level) -> Pair:
         try:
-            return coefficients(level)
+            return function(level)
         except ZeroDivisionError:
-            raise ValueError(f"a network of type {self.name} says nothing at {level}: use v_prediction there") from None
+            raise ValueError(f"a network of type {self.name} is undefined at {level}: use v_prediction there") from None
 
 
 EPSILON = Prediction("epsilon", lambda t: (1 / t.alpha, -t.sigma / t.alpha), lambda t: (0.0, 1.0))

@@ -1,9 +1,9 @@
-"""Programs: how a method asks for the network without knowing it.
+"""Programs: algorithms that request network evaluations without depending on a network.
 
-A program is a generator. It yields `(latent, i)` where the network is to be evaluated at step number i, and is sent the network's
-output. It knows no model, prompt, device or library. `run` answers a program with a plain function, pipelines/driver.py with any
-diffusers pipeline. Latents are (B, ...), and every image of a batch is treated as if it were alone. Steps are counted from 0, the
-noisiest that is taken.
+A program is a generator. It yields `(latent, i)` to request the network's output at a latent (B, ...) and step i, and
+receives the output by `send`. It does not depend on a model, prompt, device or library. `run` answers a program with a
+plain function, and pipelines/driver.py with any diffusers pipeline. Each image of a batch is processed independently of
+the others. Steps are counted from 0, the noisiest one.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -20,17 +20,17 @@ Result = TypeVar("Result")
 Program = Generator[tuple[Tensor, int], Tensor, Result]
 Progress = Callable[[int, int], None]
 
-PURPOSES = ("sampler", "reference", "guess")  # what noise is drawn for; each has its own stream of random numbers
+PURPOSES = ("sampler", "reference", "guess")  # purposes of noise, each with its own stream of random numbers
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """What is inverted: the clean latents x_0 (B, ...), and the random numbers that may be used.
+    """The photographs to invert, and their random numbers.
 
     Args:
         x_0: clean latents (B, ...).
-        seed: decides every random number of the inversion.
-        aspect: height / width of the picture, by which token sequences (B, tokens, channels) are read as maps.
+        seed: seed of all random numbers of the inversion.
+        aspect: height / width of the picture, used to reshape token sequences (B, tokens, channels) to maps.
     """
 
     x_0: Tensor
@@ -40,7 +40,8 @@ class Photograph:
     def noise(self, purpose: str, count: int) -> Tensor:
         """Draw standard normal noise (count, B, ...) for one of `PURPOSES`.
 
-        It is drawn on the CPU and is the same for every image, so neither the device nor the batch changes it.
+        The noise is drawn on the CPU and is the same for every image, so it depends neither on the device nor on the
+        batch.
         """
         generator = torch.Generator().manual_seed(self.seed + (PURPOSES.index(purpose) << 40))
         drawn = torch.randn(count, 1, *self.x_0.shape[1:], generator=generator)
@@ -49,16 +50,16 @@ class Photograph:
 
 @dataclass(frozen=True)
 class Inverted:
-    """What a method found, and what each of the n steps took, noisiest first.
+    """The result of a method, with statistics of each of the n steps, noisiest first.
 
     Args:
         x_T: the noise (B, ...) from which the sampler draws the photograph.
-        noises: fresh noise (m, B, ...) of the m stochastic steps, or None.
-        trajectory: latents (n, B, ...) after each step; the last are x_0.
-        residuals: (n, B), ‖z^(k) − z^(k−1)‖/√numel of the iterate that was taken.
-        iterations: (n, B), network evaluations that the image needed.
-        diverged: (n, B), True where an iteration diverged and an earlier iterate was taken.
-        calls: (n,), evaluations of the whole batch.
+        noises: fresh noise (m, B, ...) of the m stochastic steps, or None for a deterministic sampler.
+        trajectory: latents (n, B, ...) after each step. The last ones are x_0.
+        residuals: ‖z^(k) − z^(k−1)‖/√numel (n, B) of the accepted iterate.
+        iterations: network evaluations (n, B) that each image needed.
+        diverged: True (n, B) where the iteration diverged and an earlier iterate was used.
+        calls: network evaluations (n,) of the whole batch.
     """
 
     x_T: Tensor
@@ -73,7 +74,7 @@ class Inverted:
     def without_iteration(
         cls, x_T: Tensor, noises: Tensor | None, trajectory: Sequence[Tensor], calls: Sequence[int]
     ) -> "Inverted":
-        """The result of a method that does not iterate: its residuals are 0, `calls` are its evaluations of each step."""
+        """Build the result of a method without iterations. `calls` are its network evaluations in each step."""
         none, counts = torch.zeros(len(trajectory), len(x_T), device=x_T.device), torch.tensor(calls)
         return cls(
             x_T, noises, torch.stack(tuple(trajectory)), none, counts[:, None].expand(none.shape), none > 0, counts
@@ -81,7 +82,7 @@ class Inverted:
 
 
 def run(program: Program[Result], steps: Sequence[Step], predict: Callable[[Tensor, Level], Tensor]) -> Result:
-    """Answer a program with a plain function, `predict(x_t, level) -> output`."""
+    """Run a program, with `predict(x_t, level) -> output` as the network."""
     with torch.no_grad():
         try:
             x, i = next(program)
@@ -92,7 +93,7 @@ def run(program: Program[Result], steps: Sequence[Step], predict: Callable[[Tens
 
 
 def generate(steps: Sequence[Step], x_T: Tensor, noises: Tensor | None = None) -> Program[Tensor]:
-    """Denoise x_T (B, ...) with the given noises (m, B, ...) of the stochastic steps -> x_0."""
+    """Denoise x_T (B, ...) to x_0 (B, ...), given the noises (m, B, ...) of the m stochastic steps."""
     x = x_T
     for i, step in enumerate(steps):
         out = yield x, i
@@ -101,7 +102,7 @@ def generate(steps: Sequence[Step], x_T: Tensor, noises: Tensor | None = None) -
 
 
 def record(program: Program[Tensor], latents: list[Tensor]) -> Program[Tensor]:
-    """Append every latent that a program asks about, and its result, to a list."""
+    """Run a program, and append the latents of its requests and its result to a list."""
     question = next(program)
     try:
         while True:
@@ -133,10 +134,14 @@ def remember(program: Program[Result], last: list[Answer]) -> Program[Result]:
 
 
 def drive_from(program: Program[Result], start: int, total: int, progress: Progress | None = None) -> Program[Result]:
-    """Run a program over the steps from number `start` of `total`, and report its progress.
+    """Run a program over the steps `start` to `total`, and report its progress.
 
-    `progress` is called with (evaluations made, evaluations expected) after every answer. What is still to come is estimated
-    from the steps begun so far.
+    Args:
+        program: the program. It counts its steps from 0.
+        start: index of its first step in the whole schedule.
+        total: number of steps of the whole schedule.
+        progress: called with (evaluations done, evaluations expected) after every evaluation. The expected number is
+            estimated from the steps begun so far.
     """
     answered, begun = 0, set[int]()
     try:

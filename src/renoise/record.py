@@ -1,7 +1,6 @@
-"""The record of an inversion: how it was made, as JSON. Everything but the tensors that a reconstruction elsewhere needs.
+"""The record of an inversion: a JSON object with everything but the tensors that a reconstruction needs.
 
-msgspec checks types and ranges when a record is read; `Record.validate` checks that its parts fit together. What passes can be
-used.
+When a record is read, msgspec checks types and ranges, and `Record.validate` checks that its parts are consistent.
 """
 
 import math
@@ -49,19 +48,19 @@ Fingerprint = Annotated[str, Meta(pattern="^(?:[0-9a-f]{4})+$")]
 
 @dataclass(frozen=True)
 class Metrics:
-    """What an inversion took and how good it is. Lists of lists run over steps, noisiest first, then images.
+    """Cost and quality of an inversion. Nested lists are indexed by step, noisiest first, then by image.
 
     Args:
-        residuals: ‖z^(k) − z^(k−1)‖/√numel; None if it was not finite.
+        residuals: ‖z^(k) − z^(k−1)‖/√numel, None where it is not finite.
         iterations: network evaluations that the image needed in the fixed-point iteration.
-        diverged: whether an earlier iterate was taken.
-        evaluations: network evaluations per image in all; guidance counts twice.
+        diverged: whether the iteration diverged and an earlier iterate was used.
+        evaluations: total number of network evaluations per image. Guidance doubles it.
         step_evaluations: the same for each step.
         std: standard deviation of x_T, per image.
         seconds: wall-clock time of the whole call, for the batch.
-        psnr: of the reconstruction against the photograph, in dB, per image; None if it was not measured.
-        autoencoder_psnr: of the autoencoder alone, which no reconstruction can exceed.
-        warnings: what a user should know before trusting the inversion.
+        psnr: PSNR in dB of the reconstruction, per image. None if it was not measured.
+        autoencoder_psnr: PSNR in dB of the autoencoder alone, the upper limit of a reconstruction.
+        warnings: messages for the user, such as steps that did not converge.
     """
 
     residuals: list[list[float | None]]
@@ -77,8 +76,8 @@ class Metrics:
 
     @classmethod
     def of(cls, found: Inverted, evaluations: float, seconds: float, warnings: list[str]) -> "Metrics":
-        """Describe what was found with so many network evaluations per image."""
-        per_call = evaluations / max(sum(found.calls.tolist()), 1)  # 2 where guidance doubles the batch
+        """Collect the metrics of an inversion that took this many network evaluations per image."""
+        per_call = evaluations / max(sum(found.calls.tolist()), 1)  # 2 if guidance doubles the batch
         return cls(
             residuals=[[r if math.isfinite(r) else None for r in step] for step in found.residuals.tolist()],
             iterations=found.iterations.tolist(),
@@ -103,19 +102,25 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Record:
-    """How an inversion was made. Lists run over the images of the batch.
+    """How an inversion was made. Lists are indexed by image.
 
     Args:
-        model, revision, pipeline: what the model is called, its commit on the Hub, and the class of its pipeline.
-        adapters: the LoRAs that were enabled: part of the pipeline -> name -> [weight, root mean square of its numbers].
-        fingerprint: a few weights of the network (float16, hexadecimal), to recognise it; None if they could not be read.
-        sampler, prediction: how the scheduler's steps were read.
-        levels: [alpha, sigma, timestep], noisiest first; the last is the clean end.
-        start: number of the first level that was used; more than 0 if `strength` is below 1.
-        method, settings: the method's name and fields.
-        call: extra arguments of the pipeline.
-        required_arguments: names of the arguments that no file can hold and that must be given again.
-        checksum: SHA-256 of the file's tensors; None before it is saved.
+        model: name, folder or Hub id of the model.
+        revision: its commit on the Hub.
+        pipeline: class name of the pipeline.
+        adapters: the LoRAs that were enabled, as part of the pipeline -> name -> [weight, root mean square of its
+            values].
+        fingerprint: a few weights of the network (float16, hexadecimal) that identify it. None if they could not be
+            read.
+        sampler: the sampler that corresponds to the scheduler.
+        prediction: prediction type of the network.
+        levels: [alpha, sigma, timestep] of each noise level, noisiest first. The last one is the clean end.
+        start: index of the first level that was used. It is above 0 if `strength` is below 1.
+        method: name of the method.
+        settings: fields of the method.
+        call: further arguments of the pipeline.
+        required_arguments: names of arguments that a file cannot store. They must be passed again.
+        checksum: SHA-256 of the tensors in the file, None before it is saved.
     """
 
     model: str
@@ -157,12 +162,12 @@ class Record:
         return Record(**{**{f.name: getattr(self, f.name) for f in fields(self)}, **one})
 
     def to_json(self) -> str:
-        """Write the record, its keys sorted so that the same inversion makes the same bytes."""
+        """Return the record as JSON. Its keys are sorted, so the same inversion gives the same bytes."""
         return msgspec.json.encode(self, order="sorted").decode()
 
     @classmethod
     def from_json(cls, text: str) -> "Record":
-        """Read a record. ValueError, which says where, if it is not whole or from another version of the format."""
+        """Read a record from JSON. Raise ValueError if it is invalid or of another format version."""
         try:
             version = msgspec.json.decode(text, type=_Version).format_version
             if version != FORMAT_VERSION:
@@ -175,9 +180,9 @@ class Record:
         return record
 
     def validate(self) -> None:
-        """Raise ValueError unless the parts of the record fit together."""
+        """Raise ValueError unless the parts of the record are consistent."""
         images, steps = len(self.prompt), len(self.levels) - 1 - self.start
-        Schedule(tuple(Level(*level) for level in self.levels))  # which checks that noise decreases
+        Schedule(tuple(Level(*level) for level in self.levels))  # raises unless the noise decreases
         self.restored_method()
         check_call(self.call)
         metrics = self.metrics
@@ -194,7 +199,7 @@ class Record:
             raise ValueError("the parts of its record do not fit together")
 
     def restored_method(self) -> Method:
-        """Return the method that made the inversion. ValueError for a method or settings that are not known here."""
+        """Return the method of the inversion. Raise ValueError if the method or its settings are unknown."""
         try:
             values = {name: math.inf if value == "inf" else value for name, value in self.settings.items()}
             return msgspec.convert(values, methods.method_class(self.method))
@@ -202,7 +207,14 @@ class Record:
             raise ValueError(f"its settings are not those of {self.method} ({error})") from None
 
     def check(self, schedule: Schedule, start: int, sampler: str, prediction: str) -> None:
-        """Raise ValueError, with the fix, unless a scheduler read so can denoise from where the inversion ended."""
+        """Raise ValueError unless the pipeline's scheduler can denoise from the noise of the inversion.
+
+        Args:
+            schedule: the noise levels of the pipeline's scheduler.
+            start: index of the level from which the pipeline denoises.
+            sampler: the sampler that corresponds to the scheduler.
+            prediction: prediction type of the network.
+        """
         theirs = [(level.alpha, level.sigma, level.time) for level in schedule.levels]
         if len(theirs) != len(self.levels) and self.sampler != DETERMINISTIC:
             count = len(self.levels) - 1
@@ -213,16 +225,18 @@ class Record:
         if (sampler, prediction) != (self.sampler, self.prediction):
             now, then = f"{sampler} on {prediction}", f"{self.sampler} on {self.prediction}"
             raise ValueError(
-                f"the pipeline samples with {now}, the inversion was made with {then}: set its scheduler so"
+                f"the pipeline samples with {now}, the inversion was made with {then}: use the same scheduler"
             )
         if len(theirs) == len(self.levels):
             if not all(_near(*pair) for pair in zip(theirs, self.levels, strict=True)):
-                raise ValueError("the pipeline's scheduler has other noise levels than the inversion: set it as it was")
+                raise ValueError(
+                    "the pipeline's scheduler has other noise levels than the inversion: restore its configuration"
+                )
         elif not _near(theirs[start], self.levels[self.start], 1e-3):
             now, then = f"t = {theirs[start][2]:.0f}", f"t = {self.levels[self.start][2]:.0f}"
             raise ValueError(
-                f"with so many num_inference_steps the pipeline starts at {now}, the inversion ended at {then}: keep its "
-                'number, or give the scheduler timestep_spacing="trailing" and invert again'
+                f"with this num_inference_steps the pipeline starts at {now}, but the inversion ended at {then}: keep "
+                'the number of the inversion, or give the scheduler timestep_spacing="trailing" and invert again'
             )
 
 
@@ -231,7 +245,7 @@ class _Version(msgspec.Struct):
 
 
 def check_call(call: dict[str, Any]) -> None:
-    """Raise ValueError for arguments of the pipeline that could allocate without bound, or that are not written as we write."""
+    """Raise ValueError for stored arguments that are too large, set by renoise itself, or malformed."""
     if set_here := sorted((NAMED | OURS) & call.keys()):
         raise ValueError(f"the pipeline's arguments hold {', '.join(set_here)}, which renoise sets")
     values = list[Any](call.values())
@@ -243,16 +257,16 @@ def check_call(call: dict[str, Any]) -> None:
         if isinstance(value, list | str) and len(value) > limit:
             raise ValueError(f"the pipeline's arguments hold {len(value)} values, which is too many")
         if isinstance(value, dict) and TUPLE in value and not (len(value) == 1 and isinstance(value[TUPLE], list)):
-            raise ValueError("the pipeline's arguments hold a tuple that is none")
+            raise ValueError("the pipeline's arguments hold a malformed tuple")
         values += value if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else []
 
 
 def plain_settings(method: Method) -> dict[str, Any]:
-    """Return a method's fields as JSON holds them, which knows no infinity."""
+    """Return the fields of a method as JSON values. Infinity becomes the string `inf`."""
     values = msgspec.to_builtins(method)
     return {name: "inf" if value == math.inf else value for name, value in values.items()}
 
 
 def _near(a: tuple[float, ...], b: tuple[float, ...], tolerance: float = 1e-5) -> bool:
-    """Whether two levels are the same, up to another machine's rounding."""
+    """Return whether two levels are equal up to rounding errors."""
     return all(isclose(x, y, rel_tol=tolerance, abs_tol=tolerance) for x, y in zip(a, b, strict=True))

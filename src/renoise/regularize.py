@@ -1,10 +1,13 @@
-"""Edit losses: keep the predicted noise white, so that the inverted latent stays editable (ReNoise, section 3.4).
+"""Edit losses, which keep the predicted noise white so that the inverted latent stays editable.
 
-    L_pair     = Σ over pyramid levels, rows and columns of  mean(n · roll(n, s))²         pix2pix-zero, arXiv 2302.03027, eq. 2
-    L_patchKL  = Σ over 4x4 patches of  KL(N(μ, v) ‖ N(μ', v'))                            ReNoise, eq. 8
+Sources: ReNoise, arXiv 2403.14602, section 3.4 and eq. 8; L_pair is eq. 2 of pix2pix-zero, arXiv 2302.03027.
 
-n is the predicted noise ε̂, (μ, v) its mean and variance in a patch and (μ', v') those of the reference, ε̂ at the clean latent
-noised to the same level. Both gradients are closed forms and computed for a whole batch in float32: no autograd graph is kept.
+    L_pair     = Σ over pyramid levels, rows and columns of  mean(n · roll(n, s))²
+    L_patchKL  = Σ over 4x4 patches of  KL(N(μ, v) ‖ N(μ', v'))
+
+n is the predicted noise ε̂, and (μ, v) are its mean and variance in a patch. (μ', v') are those of the reference: ε̂ at
+the clean latent with noise of the same level. Both gradients are computed in closed form and in float32, without
+autograd.
 """
 
 import math
@@ -15,11 +18,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-STEPS, ROLLS = 4, 5  # gradient steps, and random rolls averaged in each (released settings of the paper)
+STEPS, ROLLS = 4, 5  # gradient steps, and random rolls averaged in each (settings of the paper's released code)
 PATCH = 4
-COARSEST = 8  # the pyramid ends at this many pixels
-VARIANCE_FLOOR = 1e-2  # white noise in 16 pixels stays far above; a flat patch would divide by 0
-# A gradient step moves the prediction by at most this share of its own size: L_pair is of fourth order and would overshoot.
+COARSEST = 8  # side in pixels at which the pyramid ends
+VARIANCE_FLOOR = 1e-2  # avoids a division by 0 in flat patches; far below the variance of white noise in 16 pixels
+# A gradient step changes the prediction by at most this fraction of its norm. L_pair is of fourth order and would
+# overshoot.
 LONGEST_MOVE = 0.1
 
 
@@ -28,10 +32,11 @@ class EditLoss:
     """The edit losses of one inversion step.
 
     Args:
-        pair, kl: strengths of L_pair and L_patchKL.
-        reference: ε̂ (B, ...) at the noised clean latent, needed for kl > 0.
-        seed: decides, with the number of the iterate, the random shifts of L_pair.
-        aspect: height / width of the picture, by which token sequences (B, tokens, channels) are read as maps.
+        pair: weight of L_pair.
+        kl: weight of L_patchKL.
+        reference: ε̂ (B, ...) at the clean latent with added noise. Required if kl > 0.
+        seed: seed of the random shifts of L_pair, together with the number of the iterate.
+        aspect: height / width of the picture, used to reshape token sequences (B, tokens, channels) to maps.
     """
 
     pair: float
@@ -41,7 +46,14 @@ class EditLoss:
     aspect: float = 1.0
 
     def __call__(self, epsilon: Tensor, k: int) -> Tensor:
-        """Move the predicted noise (B, ...) of iterate k by gradient steps on  pair · L_pair + kl · L_patchKL."""
+        """Take gradient steps on  pair · L_pair + kl · L_patchKL  from the predicted noise (B, ...) of iterate k.
+
+        Returns:
+            The changed noise (B, ...).
+
+        Raises:
+            ValueError: if kl > 0 without a reference, or if the latents cannot be reshaped to maps.
+        """
         rolls = random.Random(f"{self.seed}/{k}")
         n = maps(epsilon, self.aspect).float()
         target = None if self.reference is None else maps(self.reference, self.aspect).float()
@@ -49,15 +61,18 @@ class EditLoss:
             if self.kl > 0:
                 if target is None:
                     raise ValueError("the patch-KL loss needs a reference prediction")
-                n = n - _limited(self.kl * patch_kl_gradient(n, target), n)
+                n = n - _clip_norm(self.kl * patch_kl_gradient(n, target), n)
             if self.pair > 0:
                 total = torch.stack([pair_gradient(n, rolls) for _ in range(ROLLS)]).sum(0)
-                n = n - _limited(self.pair / ROLLS * total, n)
-        return _unmap(n, epsilon.shape).to(epsilon.dtype)
+                n = n - _clip_norm(self.pair / ROLLS * total, n)
+        return _unmaps(n, epsilon.shape).to(epsilon.dtype)
 
 
 def pair_gradient(n: Tensor, rolls: random.Random) -> Tensor:
-    """dL_pair / dn of maps (B, C, H, W), at one random shift per direction and pyramid level; each image by itself."""
+    """Compute dL_pair / dn of maps (B, C, H, W) for one random shift per direction and pyramid level.
+
+    The loss, and so the gradient, is computed for each image separately.
+    """
     gradient = torch.zeros_like(n)
     for dim in (-2, -1):
         if n.shape[dim] < 2:
@@ -74,18 +89,23 @@ def pair_gradient(n: Tensor, rolls: random.Random) -> Tensor:
 
 
 def patch_kl_gradient(n: Tensor, reference: Tensor) -> Tensor:
-    """dL_patchKL / dn of maps (B, C, H, W); patches at the lower and right rim may be smaller."""
+    """Compute dL_patchKL / dn of maps (B, C, H, W). Patches at the lower and right border may be smaller."""
     mean, variance = _moments(n)
     mean_r, variance_r = _moments(reference)
     size = avg_pool2d(torch.ones_like(n[:1, :1]), PATCH, ceil_mode=True, divisor_override=1)
-    pull = (1 / variance_r - 1 / variance) * (n - mean) + (mean - mean_r) / variance_r
-    return pull / _per_pixel(size, n)
+    gradient = (1 / variance_r - 1 / variance) * (n - mean) + (mean - mean_r) / variance_r
+    return gradient / _per_pixel(size, n)
 
 
 def maps(x: Tensor, aspect: float = 1.0) -> Tensor:
-    """Latents of any layout as maps (B, C, H, W): maps, videos of one frame (B, C, 1, H, W), or token sequences (B, H·W, C).
+    """Reshape latents of any layout to maps (B, C, H, W).
 
-    ValueError if a sequence's length is not a grid of that aspect.
+    Args:
+        x: maps (B, C, H, W), videos of one frame (B, C, 1, H, W) or token sequences (B, H·W, C).
+        aspect: height / width, for token sequences.
+
+    Raises:
+        ValueError: if the latents have another shape, or if the tokens do not form a grid of this aspect ratio.
     """
     if x.ndim == 4:
         return x
@@ -99,25 +119,25 @@ def maps(x: Tensor, aspect: float = 1.0) -> Tensor:
     return x.transpose(1, 2).unflatten(2, (height, -1))
 
 
-def _unmap(n: Tensor, shape: torch.Size) -> Tensor:
+def _unmaps(n: Tensor, shape: torch.Size) -> Tensor:
     return n.flatten(2).transpose(1, 2) if len(shape) == 3 else n.reshape(shape)
 
 
-def _limited(move: Tensor, n: Tensor) -> Tensor:
-    """Shorten the move to LONGEST_MOVE of each image's n."""
+def _clip_norm(move: Tensor, n: Tensor) -> Tensor:
+    """Scale a gradient step (B, C, H, W) down to at most LONGEST_MOVE times the norm of n, per image."""
     size, longest = (x.flatten(1).norm(dim=1) for x in (move, n))
     scale = (LONGEST_MOVE * longest / size.clamp_min(torch.finfo(n.dtype).tiny)).clamp_max(1.0)
     return move * scale.reshape(-1, 1, 1, 1)
 
 
 def _moments(n: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and floored variance of every pixel's patch, as maps of n's size."""
+    """Return the mean and the variance, at least VARIANCE_FLOOR, of every pixel's patch, as maps like n."""
     mean = avg_pool2d(n, PATCH, ceil_mode=True)
     variance = avg_pool2d(n * n, PATCH, ceil_mode=True) - mean * mean
     return _per_pixel(mean, n), _per_pixel(variance.clamp_min(VARIANCE_FLOOR), n)
 
 
 def _per_pixel(patches: Tensor, like: Tensor) -> Tensor:
-    """A value per patch, as a value per pixel."""
+    """Repeat the value of each patch for all of its pixels."""
     pixels = patches.repeat_interleave(PATCH, -2).repeat_interleave(PATCH, -1)
     return pixels[..., : like.shape[-2], : like.shape[-1]]

@@ -1,7 +1,9 @@
-"""Noise levels. Every latent of this package is x_t = alpha_t x_0 + sigma_t eps, eps ~ N(0, I), whatever its sampler or model.
+"""Noise levels and noise schedules.
 
-Variance preserving models have alpha² + sigma² = 1, flow models alpha + sigma = 1; a variance exploding latent y = x_0 + s eps
-is the variance preserving x = y / sqrt(1 + s²) in other units.
+For every sampler and model, a latent of this package is x_t = alpha_t x_0 + sigma_t eps with eps ~ N(0, I).
+
+Variance-preserving models have alpha² + sigma² = 1, and flow models have alpha + sigma = 1. A variance-exploding latent
+y = x_0 + s eps is rescaled to the variance-preserving latent x = y / sqrt(1 + s²).
 """
 
 import math
@@ -11,7 +13,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Level:
-    """One noise level: `alpha` and `sigma` as above, `time` the timestep that the network is told (0 … 1000)."""
+    """One noise level.
+
+    Args:
+        alpha: scale of x_0 in x_t.
+        sigma: scale of the noise in x_t.
+        time: timestep that is passed to the network, 0 … 1000.
+    """
 
     alpha: float
     sigma: float
@@ -19,27 +27,34 @@ class Level:
 
     @classmethod
     def preserving(cls, alphas_cumprod: float, time: float) -> "Level":
-        """alpha² = alphas_cumprod, sigma² = 1 − alphas_cumprod (DDPM, arXiv 2006.11239, eq. 4)."""
+        """Return the variance-preserving level with alpha² = alphas_cumprod and sigma² = 1 − alphas_cumprod.
+
+        Source: DDPM, arXiv 2006.11239, eq. 4.
+        """
         return cls(math.sqrt(alphas_cumprod), math.sqrt(1 - alphas_cumprod), time)
 
     @classmethod
     def exploding(cls, sigma: float, time: float) -> "Level":
-        """The level of y = x_0 + sigma eps, rescaled to unit variance (EDM, arXiv 2206.00364, table 1)."""
+        """Return the level of y = x_0 + sigma eps, rescaled to unit variance (EDM, arXiv 2206.00364, table 1)."""
         return cls(1 / math.hypot(1, sigma), sigma / math.hypot(1, sigma), time)
 
     @classmethod
     def flow(cls, sigma: float, time: float) -> "Level":
-        """The level of x = (1 − sigma) x_0 + sigma eps (rectified flow, arXiv 2209.03003)."""
+        """Return the level of x = (1 − sigma) x_0 + sigma eps (rectified flow, arXiv 2209.03003)."""
         return cls(1 - sigma, sigma, time)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The n + 1 levels that n steps of a sampler visit, noisiest first; the last is the clean end.
+    """The noise levels of a sampler with n steps.
 
-    `arrivals`, if any, are the n levels at which the steps end where those are not the next ones: DDIM takes strides of one
-    length, also over timesteps that are not evenly spaced. Raises ValueError if there are fewer than two levels, if a value is
-    not finite or if noise does not decrease.
+    Args:
+        levels: the n + 1 levels, noisiest first. The last one is the clean end.
+        arrivals: the n levels at which the steps end, if these differ from the next entries of `levels`. This happens
+            with DDIM, which always takes strides of equal length, even if the timesteps are not evenly spaced.
+
+    Raises:
+        ValueError: if there are fewer than two levels, a value is not finite, or the noise does not decrease.
     """
 
     levels: tuple[Level, ...]
@@ -57,15 +72,15 @@ class Schedule:
 
     @property
     def pairs(self) -> tuple[tuple[Level, Level], ...]:
-        """(t, s) of each of the n steps, noisiest first."""
+        """Return the levels (t, s) of each of the n steps, noisiest first."""
         return tuple(zip(self.levels[:-1], self.arrivals or self.levels[1:], strict=True))
 
     @classmethod
     def preserving(cls, alphas_cumprod: Iterable[float], times: Iterable[float]) -> "Schedule":
-        """Variance preserving levels, see `Level.preserving`."""
+        """Build a schedule of variance-preserving levels, see `Level.preserving`."""
         return cls(tuple(Level.preserving(a, t) for a, t in zip(alphas_cumprod, times, strict=True)))
 
     @classmethod
     def flow(cls, sigmas: Iterable[float], times: Iterable[float]) -> "Schedule":
-        """Flow levels, see `Level.flow`."""
+        """Build a schedule of flow levels, see `Level.flow`."""
         return cls(tuple(Level.flow(s, t) for s, t in zip(sigmas, times, strict=True)))

@@ -1,4 +1,4 @@
-"""Labelled picture strips: source, reconstruction, edits, side by side, for people to look at."""
+"""Labelled picture strips: source, reconstruction and edits side by side."""
 
 import bisect
 import functools
@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from renoise.picture_files import open_image
 
 _PAPER, _INK, _SOFT, _EDGE = "#ffffff", "#16181d", "#6a7080", "#d9dce3"
-_ASCII_BESIDES = " ·–—‘’“”…×°±²³"  # what else the font that comes with Pillow is sure to draw
+_ASCII_BESIDES = " ·–—‘’“”…×°±²³"  # further characters that Pillow's built-in font contains
 _WIDE_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "arial.ttf")
 
 
@@ -25,10 +25,17 @@ class _Tile:
 def strip(
     pictures: Sequence[tuple[str, Image.Image]], *, columns: int | None = None, side: int = 256, max_side: int = 512
 ) -> Image.Image:
-    """Pictures in a row with their labels beneath, on white.
+    """Draw labelled pictures in rows on a white background.
 
-    A label's first line is its title, the lines after it are set smaller and grey; both are wrapped. A picture smaller
-    than `side` is enlarged by a whole factor, one larger than `max_side` scaled down. A new row begins after `columns`.
+    Args:
+        pictures: pairs of a label and a picture. The first line of a label is its title, further lines are smaller and
+            grey. Long lines are wrapped.
+        columns: pictures per row. None draws all of them in one row.
+        side: a picture whose longer side is below this many pixels is enlarged by an integer factor.
+        max_side: a picture whose longer side is above this many pixels is scaled down.
+
+    Raises:
+        ValueError: if there is no picture.
     """
     if not pictures:
         raise ValueError("a strip needs at least one picture")
@@ -75,7 +82,7 @@ def _font(size: int, text: str) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
 @functools.lru_cache(16)
 def _loaded(size: int, wide: bool) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
     if wide:
-        for name in _WIDE_FONTS:  # the system's, where it has one, for prompts in other scripts
+        for name in _WIDE_FONTS:  # system fonts, for prompts in other scripts
             try:
                 return ImageFont.truetype(name, size)
             except OSError:
@@ -89,7 +96,7 @@ def _tile(label: str, picture: Image.Image, width: int, title: int, detail: int)
 
 
 def _wrap(text: str, width: int, size: int) -> list[str]:
-    """Lines no wider than `width`; a word that is longer than a line is broken."""
+    """Wrap a text into lines of at most `width` pixels. Words longer than a line are broken."""
     font = _font(size, text)
     lines: list[str] = []
     line = ""
@@ -100,15 +107,18 @@ def _wrap(text: str, width: int, size: int) -> list[str]:
             continue
         if line:
             lines.append(line)
-        while (cut := _fitting(word, width, font)) < len(word):
+        while (cut := _count_fitting(word, width, font)) < len(word):
             lines.append(word[:cut])
             word = word[cut:]
         line = word
     return [*lines, line] if line else lines
 
 
-def _fitting(word: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> int:
-    """Count the letters of a word, one at least, that a line holds; what lies far beyond its end is not measured."""
+def _count_fitting(word: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> int:
+    """Count the letters of a word that fit into a line, at least one.
+
+    The search doubles the length first, so that a very long word is not measured as a whole.
+    """
     fits, over = 1, 2
     while over <= len(word) and font.getlength(word[:over]) <= width:
         fits, over = over, 2 * over

@@ -71,7 +71,7 @@ def test_the_svg_goes_into_a_page_and_is_the_same_every_time():
     assert text.startswith("<svg")
     assert text == chart.svg(ROWS)
     words = "".join(ElementTree.fromstring(text).itertext())
-    assert all(word in words for word in ("<SDEdit> (4 calls)", "median PSNR of what must stay (dB)"))
+    assert all(word in words for word in ("<SDEdit> (4 calls)", "median PSNR of the preserved pixels (dB)"))
 
 
 def test_without_a_success_rate_there_is_no_chart():

@@ -84,6 +84,7 @@ def test_presets(run: Run):
     status, out, _ = run("presets")
     assert status == 0
     assert all(name in out for name in renoise.PRESETS)
+    assert max(map(len, out.splitlines())) <= 80
     found = json.loads(run("presets", "--format", "json")[1])["presets"]
     assert [preset["name"] for preset in found] == list(renoise.PRESETS)
 
@@ -182,6 +183,17 @@ def test_progress_is_for_terminals_and_goes_to_stderr(run: Run, tiny: list[str],
     _, out, err = run("invert", "apple.png", *tiny)
     assert "inverting" in err
     assert out == "apple.safetensors\n"
+
+
+COMMANDS = ["invert", "reconstruct", "edit", "sweep", "info", "presets", "demo"]
+BENCHMARKS = [f"bench {name}" for name in ("reconstruction", "few-steps", "tolerance", "redrawing", "edit")]
+
+
+@pytest.mark.parametrize("command", COMMANDS + BENCHMARKS)
+def test_the_help_of_every_command_ends_with_an_example(run: Run, command: str):
+    status, out, _ = run(*command.split(), "--help")
+    assert status == 0
+    assert f"\n  renoise {command}" in out.partition("\nExample")[2]
 
 
 def test_help_is_quick_and_needs_no_torch():

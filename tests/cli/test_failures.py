@@ -145,7 +145,7 @@ def test_an_inversion_finds_a_model_in_a_relative_folder_from_elsewhere(
 
 def test_out_of_memory_says_what_to_lower(run: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch):
     gpu, cpu = "CUDA out of memory. Tried to allocate", "DefaultCPUAllocator: can't allocate memory: you tried"
-    monkeypatch.setattr(console, "accelerated", lambda: True)
+    monkeypatch.setattr(console, "has_accelerator", lambda: True)
     for error in (torch.OutOfMemoryError(gpu), RuntimeError(cpu), MemoryError()):
 
         def fail(*args: Any, error: BaseException = error, **kwargs: Any) -> None:

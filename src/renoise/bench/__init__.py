@@ -1,1 +1,1 @@
-"""Holds the benchmarks that `renoise bench` runs; no other part of the package imports them."""
+"""The benchmarks of `renoise bench`. Only the command line imports them."""

@@ -1,4 +1,7 @@
-"""Draws success against preservation: one line for each way to edit, one marker for each strength of its knob."""
+"""Chart of the success of edits against preservation.
+
+Each way to edit is a line, and each strength of its parameter a marker.
+"""
 
 import io
 from collections.abc import Sequence
@@ -11,12 +14,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 Row = dict[str, Any]
-HIGHLIGHTED = 5  # series of a group that get a colour of their own
+HIGHLIGHTED = 5  # number of series per group with their own colour
 OTHERS = "#9a9ea6"
 
 
 class Style(NamedTuple):
-    """How the series of a group are drawn."""
+    """Line style of a group of series."""
 
     title: str
     colours: Sequence[str]
@@ -31,7 +34,11 @@ BASELINE = Style("baselines", ("#d55e00", "#e69f00", "#c2417c", "#8c2d04", "#a67
 
 
 class Series(NamedTuple):
-    """The points of one way to edit, in the order of its strengths."""
+    """The points of one way to edit, ordered by strength.
+
+    `kept` is the PSNR in dB of the preserved pixels, `success` the share of successful edits, and `calls` the number of
+    network evaluations per picture.
+    """
 
     name: str
     kept: list[float]
@@ -49,22 +56,22 @@ class Series(NamedTuple):
 
 
 def svg(rows: Sequence[Row]) -> str:
-    """Draw the rows of a report as an `<svg>` element; empty if no row has a success rate."""
+    """Draw the rows of a report as an `<svg>` element. Return an empty text if no row has a success rate."""
     drawn = figure(rows)
     if drawn is None:
         return ""
     out = io.StringIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "renoise"}):  # text as text, the same ids every time
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "renoise"}):  # real text, reproducible ids
         drawn.savefig(out, format="svg", metadata={"Date": None})
     text = out.getvalue()
     return text[text.index("<svg") :]
 
 
 def figure(rows: Sequence[Row]) -> Figure | None:
-    """Draw the rows of a report; None if no row has a success rate.
+    """Draw the rows of a report. Return None if no row has a success rate.
 
-    x is the median PSNR in dB of the pixels that must not change, y the share of edits that succeed: up and to the right is
-    better. In each group the best few series are coloured and the others grey.
+    x is the median PSNR in dB of the pixels that must not change, and y is the share of successful edits, so up and to
+    the right is better. In each group the best few series are coloured and the others are grey.
     """
     groups = [(style, series) for style in (OWN, BASELINE) if (series := _series(rows, style is BASELINE))]
     if not groups:
@@ -74,7 +81,7 @@ def figure(rows: Sequence[Row]) -> Figure | None:
     handles: list[Line2D] = []
     for style, series in groups:
         handles += [_heading("")] * bool(handles) + [_heading(style.title), *_draw(axes, style, series)]
-    axes.set_xlabel("median PSNR of what must stay (dB)")
+    axes.set_xlabel("median PSNR of the preserved pixels (dB)")
     axes.set_ylabel("successful edits (%)")
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=""))
     axes.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True))
@@ -89,7 +96,7 @@ def figure(rows: Sequence[Row]) -> Figure | None:
 
 
 def _series(rows: Sequence[Row], baseline: bool) -> list[Series]:
-    """Return the series of our own ways, or of the baselines, that have a success rate."""
+    """Return the series with a success rate, either of this project's own ways to edit or of the baselines."""
     found: dict[str, Series] = {}
     for row in rows:
         score = row["scores"]["all"]
@@ -102,7 +109,7 @@ def _series(rows: Sequence[Row], baseline: bool) -> list[Series]:
 
 
 def _draw(axes: Axes, style: Style, series: Sequence[Series]) -> list[Line2D]:
-    """Draw the series of a group, the first on top; return their entries of the legend."""
+    """Draw the series of a group, the first one on top, and return their legend entries."""
     best = _best(series)
     others = [one for one in series if one not in best]
     grey: dict[str, Any] = dict(color=OTHERS, linestyle=style.line, linewidth=0.7, markersize=4, marker=style.other)
@@ -123,15 +130,15 @@ def _draw(axes: Axes, style: Style, series: Sequence[Series]) -> list[Line2D]:
 
 
 def _best(series: Sequence[Series]) -> list[Series]:
-    """Return the first series and those nearest to the Pareto front of success and preservation, in their own order."""
+    """Return the first series and those nearest to the Pareto front of success and preservation, in the given order."""
     points = [point for one in series for point in one.points]
-    depth = {one.name: min(_dominating(point, points) for point in one.points) for one in series}
+    depth = {one.name: min(_count_dominating(point, points) for point in one.points) for one in series}
     nearest = sorted(series[1:], key=lambda one: depth[one.name])[: HIGHLIGHTED - 1]
     return [one for one in series if one is series[0] or one in nearest]
 
 
-def _dominating(point: tuple[float, float], points: Sequence[tuple[float, float]]) -> int:
-    """Count the points that are at least as good as this one in both coordinates, and better in one."""
+def _count_dominating(point: tuple[float, float], points: Sequence[tuple[float, float]]) -> int:
+    """Count the points that dominate this one: at least as good in both coordinates, and better in one."""
     return sum(x >= point[0] and y >= point[1] and (x, y) != point for x, y in points)
 
 

@@ -1,7 +1,7 @@
-"""Classifies the fruits and the background of a scene.
+"""Classifier of the fruits and the background of a scene.
 
-`training/classifier.py` trains the classifier on real photographs only; it judges edits and generated pictures. Its encoder is
-that of orchard's autoencoder, which was trained on many more pictures.
+It judges edited and generated pictures, and is trained on real photographs only (`training/classifier.py`). Its encoder
+is that of orchard's autoencoder, which was trained on many more pictures.
 """
 
 import json
@@ -25,10 +25,11 @@ def _conv(inner: int, outer: int, stride: int = 1) -> nn.Sequential:
 
 
 class Head(nn.Module):
-    """Predicts a left fruit, a right fruit and a background from 32 x 32 latents and the corners of the picture.
+    """Head that predicts a left fruit, a right fruit and a background.
 
-    Means over the left half, the right half and the whole feed two fruit slots. For a single fruit the left slot predicts its
-    kind and the right slot its last class, "none". The background is flat and reaches the corners.
+    Its input is the latents (N, channels, 32, 32) and the mean colours (N, 12) of the four corners. The two fruit slots
+    see the means of the features over the left half, the right half and the whole picture. For a single fruit, the left
+    slot predicts its kind and the right slot the last class, "none". The background is flat, so the corners suffice.
     """
 
     def __init__(self, channels: int, kinds: int, widths: tuple[int, int] = (64, 96)) -> None:
@@ -51,27 +52,27 @@ class Head(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Joins a frozen encoder and a head."""
+    """A frozen encoder with a trained head."""
 
     def __init__(self, encoder: nn.Module, head: Head, kinds: list[str]) -> None:
         super().__init__()
         self.encoder, self.head, self.kinds = encoder, head, kinds
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the logits of the left slot, the right slot and the background of x (N, 3, 128, 128) in [-1, 1]."""
+        """Return the logits of the left slot, the right slot and the background for x (N, 3, 128, 128) in [-1, 1]."""
         edges = slice(0, 6), slice(-6, None)
         corners = torch.cat([x[:, :, v, h].mean((2, 3)) for v in edges for h in edges], 1)
         return self.head(self.encoder(x), corners)
 
     @torch.no_grad()
     def classify(self, images: np.ndarray | torch.Tensor) -> list[Label]:
-        """Label pictures, uint8 (N, 128, 128, 3) or floats (N, 3, H, W) in [0, 1]."""
+        """Label pictures: a uint8 array (N, 128, 128, 3), or a float tensor (N, 3, H, W) in [0, 1]."""
         if isinstance(images, np.ndarray):
             images = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
         out: list[Label] = []
         for part in images.split(64):
             x = part.to(self.head.left.weight.device, torch.float32)
-            if x.shape[-2:] != (SIZE, SIZE):  # the size it was trained at
+            if x.shape[-2:] != (SIZE, SIZE):  # the size of the training pictures
                 x = F.interpolate(x, (SIZE, SIZE), mode="bicubic", antialias=True).clamp(0, 1)
             x = x * 2 - 1
             left, right, ground = (v.argmax(1).tolist() for v in self(x))
@@ -82,7 +83,7 @@ class Classifier(nn.Module):
 
 
 def load() -> Classifier:
-    """Load the trained classifier; its encoder is that of orchard's autoencoder."""
+    """Load the trained classifier."""
     kinds = json.loads(KINDS.read_text(encoding="utf-8"))["kinds"]
     encoder = pipeline("orchard", device="cpu", dtype="fp32").vae.encoder
     state = {name: x.float() if x.is_floating_point() else x for name, x in load_file(WEIGHTS).items()}
@@ -92,7 +93,7 @@ def load() -> Classifier:
 
 
 def held_out(root: Path, name: str, count: int, seed: int = 7) -> tuple[np.ndarray, list[Label], list[str]]:
-    """Compose scenes from held-out photographs as the data set does; return pictures, labels and captions."""
+    """Compose scenes from held-out photographs like those of the data set. Return pictures, labels and captions."""
     photos, rng = read_photos(root, name), np.random.default_rng(seed)
     pick, kinds = Picker(photos), photos.kinds
     images, labels, captions = [], [], []

@@ -1,4 +1,4 @@
-"""Compares ways to edit: runs edit tasks through each and reports success against preservation."""
+"""Benchmark of ways to edit: success of the edits against preservation of the rest."""
 
 import csv
 import io
@@ -24,8 +24,8 @@ from renoise.inversion import Inversion
 from renoise.pipelines import perception
 from renoise.pipelines.observing import counting
 
-LPIPS = "needs torchvision and the weights of its networks, on which this project does not depend"
-EXAMPLES = 3  # tasks of each kind on the page
+LPIPS = "needs torchvision and the weights of its networks, which are no dependencies of this project"
+EXAMPLES = 3  # number of tasks of each kind on the page
 FILES = ("report.json", "report.md", "edits.csv", "page.html")
 
 
@@ -40,7 +40,21 @@ def run(
     about: dict[str, Any],
     folder: Path,
 ) -> dict[str, Any]:
-    """Measure every way; write `FILES` into `folder` anew after each, so that an interruption loses little."""
+    """Measure every way to edit, and write `FILES` to `folder` after each one, so that an interruption loses little.
+
+    Args:
+        pipe: the pipeline.
+        tasks: the edit tasks.
+        ways: the ways to edit.
+        classify: classifier that judges the success of the edits. None leaves success out.
+        batch: number of pictures per batch.
+        progress: called with each finished row of the table.
+        about: entries at the start of the report.
+        folder: folder of the report.
+
+    Returns:
+        The report, as JSON values.
+    """
     examples = [n for n in range(len(tasks)) if sum(t.edit == tasks[n].edit for t in tasks[:n]) < EXAMPLES]
     rows: list[dict[str, Any]] = []
     pictures = [("source", [images.to_images(as_tensor(tasks[n].picture))[0] for n in examples])]
@@ -56,7 +70,7 @@ def run(
     }
     figures: list[dict[str, Any]] = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # baselines do not converge, and are here to show it
+        warnings.simplefilter("ignore")  # baselines are expected not to converge
         for way in ways:
             for strength, (edited, calls, seconds) in _edit(pipe, way, tasks, batch).items():
                 scored = _score(tasks, edited, classify, perceptual_metrics)
@@ -70,7 +84,7 @@ def run(
 
 
 def _edit(pipe: Any, way: Way, tasks: Sequence[Task], batch: int) -> dict[str, tuple[Tensor, float, float]]:
-    """Edit every task; return pictures (N, 3, H, W) in [0, 1], and evaluations and seconds per picture, by strength."""
+    """Edit every task. Return, by strength, pictures (N, 3, H, W) in [0, 1], evaluations and seconds per picture."""
     parts = [tasks[n : n + batch] for n in range(0, len(tasks), batch)]
     inversions: list[Inversion] = []
     began = time.perf_counter()
@@ -78,7 +92,7 @@ def _edit(pipe: Any, way: Way, tasks: Sequence[Task], batch: int) -> dict[str, t
         prompts = [task.source for task in part]
         inversion = api.invert(pipe, [t.picture for t in part], prompts, measure=False, **way.invert)
         assert inversion.trajectory is not None
-        inversions.append(replace(inversion, trajectory=inversion.trajectory.cpu()))  # there may be many
+        inversions.append(replace(inversion, trajectory=inversion.trajectory.cpu()))  # to save GPU memory
     inverting = time.perf_counter() - began
     evaluations = sum(inversion.evaluations * len(inversion) for inversion in inversions)
     edited = {}
@@ -98,7 +112,7 @@ def _score(
     classify: Classify | None,
     perceptual_metrics: Sequence[perception.PerceptualMetric],
 ) -> list[dict[str, float]]:
-    """Score each edited picture by its task, and by what pretrained networks measure."""
+    """Score each edited picture against its task, and by the metrics of pretrained networks."""
     labels: Sequence[Label | None] = classify(edited) if classify else [None] * len(tasks)
     scored = [scores(*one) for one in zip(tasks, edited, labels, strict=True)]
     for task, score, after in zip(tasks, scored, edited, strict=True):
@@ -109,7 +123,7 @@ def _score(
 
 
 def _summarize(tasks: Sequence[Task], scored: list[dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Return, of all edits and of each kind, median and mean of the worst twentieth of every score, and the success rate."""
+    """Summarize the scores of all edits and of each kind: success rate, median, and mean of the worst twentieth."""
     out = {}
     for edit in ("all", *dict.fromkeys(task.edit for task in tasks)):
         part = [score for task, score in zip(tasks, scored, strict=True) if edit in ("all", task.edit)]
@@ -128,8 +142,9 @@ def table(report: dict[str, Any]) -> str:
     edits = list(report["rows"][0]["scores"])
     return "\n".join(
         [
-            f"`{report['model']}`, {report['tasks']} edits. Success · PSNR in dB of what must stay, median (worst 5 %) · "
-            "PSNR against the right answer, where it is known · CLIP similarity, DINO structure distance x 1000, if measured.",
+            f"`{report['model']}`, {report['tasks']} edits. Success · PSNR in dB of the preserved pixels, "
+            "median (worst 5 %) · PSNR against the right answer, if known · CLIP similarity, DINO structure "
+            "distance x 1000, if measured.",
             "",
             "| way | strength | calls | s | " + " | ".join(edits) + " |",
             "|---|---|---|---|" + "---|" * len(edits),
@@ -156,7 +171,7 @@ def table_row(row: dict[str, Any]) -> str:
 def _write(
     report: dict[str, Any], figures: list[dict[str, Any]], pictures: list[tuple[str, list[Any]]], folder: Path
 ) -> None:
-    """Write the report, its table, a page of pictures, and the figures of each edit under its number in the report."""
+    """Write the report, its table, a page of pictures, and the scores of each edit."""
     out = io.StringIO()
     columns = csv.DictWriter(out, list(dict.fromkeys(name for one in figures for name in one)), lineterminator="\n")
     columns.writeheader()

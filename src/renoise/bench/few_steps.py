@@ -1,11 +1,14 @@
-"""Measures what each part of the method adds on a few-step model: the paper's table 2 in miniature.
+"""Benchmark of each part of the method on a few-step model, after table 2 of the paper.
 
-The photographs' own captions, no guidance. The rows add one part of the method after the other, with the paper's settings for
-SDXL Turbo (its table 3). Then come this project's changes, from the bare nine renoising iterations again: noises drawn from the
-posterior instead of the prior; these closing the stochastic steps instead of iterating there; Anderson mixing. The last row has
-the model's own settings. *L2* is the mean squared error of the picture in [0, 1]. *std* is the standard deviation of what was
-found, 1 for noise. The *residual* is ‖z^(k) − z^(k−1)‖/√numel of each step's last iterate, the median over the photographs,
-noisiest step first.
+The prompts are the captions of the photographs, without guidance. The first rows add one part of the method after the
+other, with the paper's settings for SDXL Turbo (table 3). The next rows start again from nine renoising iterations
+alone, and add the changes of this project: noises drawn from the posterior instead of the prior, a noise correction
+that makes stochastic steps exact without iterations, and Anderson acceleration. The last row uses the model's own
+settings.
+
+*L2* is the mean squared error of the picture in [0, 1]. *std* is the standard deviation of the inverted noise, ideally
+1. The *residual* is ‖z^(k) − z^(k−1)‖/√numel of the last iterate of each step, noisiest step first, as the median over
+the photographs.
 """
 
 import math
@@ -32,7 +35,7 @@ BARE = replace(PAPER, weights_low=None, weights_high=None, lambda_pair=0.0, lamb
 
 
 def rows(own: ReNoise) -> dict[str, ReNoise]:
-    """Return the settings of each row: one part of the method after the other, then the model's own."""
+    """Return the settings of each row, see the module's documentation. The last ones are `own`."""
     return {
         "plain inversion": replace(BARE, iterations=0),
         "+1 renoising": replace(BARE, iterations=1),
@@ -49,7 +52,7 @@ def rows(own: ReNoise) -> dict[str, ReNoise]:
 
 
 def search(own: ReNoise) -> dict[str, ReNoise]:
-    """Return the model's own settings, and these with one of them changed."""
+    """Return the model's own settings, and variants that each change one of them."""
     bare = replace(own, anderson=False, tolerance=0.0, iterations=9)
     changed = {
         "own settings": own,
@@ -78,7 +81,7 @@ def run(
     batch: int = 8,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Measure a row for each of the settings. Those that correct noises are left out if the sampler draws none."""
+    """Measure one row for each of the settings. Deterministic samplers skip those with noise correction."""
     pictures, _ = photographs
     ceiling = psnr(decode(pipe, encode(pipe, pictures)), pictures).tolist()
     report: dict[str, Any] = {
@@ -99,7 +102,7 @@ def run(
 
 
 def measure(pipe: Any, photographs: Photographs, settings: ReNoise, steps: int, batch: int) -> dict[str, Any]:
-    """Measure one row: invert and draw the photographs in batches."""
+    """Measure one row: invert and reconstruct the photographs in batches."""
     pictures, captions = photographs
     errors, calls, seconds = [], [], 0.0
     residuals: list[list[float]] = []
@@ -108,7 +111,7 @@ def measure(pipe: Any, photographs: Photographs, settings: ReNoise, steps: int, 
         part = slice(i, i + batch)
         began = time.perf_counter()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # plain inversion does not converge, and is here to show it
+            warnings.simplefilter("ignore")  # plain inversion is expected not to converge
             inversion = api.invert(
                 pipe, pictures[part], captions[part], method=settings, num_inference_steps=steps, measure=False
             )
@@ -138,7 +141,8 @@ def table(report: dict[str, Any]) -> str:
         [
             f"`{report['model']}`, {report['sampler']}, {report['steps']} steps; {photographs_line(report)}",
             "",
-            "| | L2 | PSNR median | mean | worst 5 % | calls | s | std of x_T | of z | median residual, noisiest step first |",
+            "| | L2 | PSNR median | mean | worst 5 % | calls | s | std of x_T | of z "
+            "| median residual, noisiest step first |",
             "|---|---|---|---|---|---|---|---|---|---|",
             *(table_row(name, row) for name, row in report["rows"].items()),
         ]

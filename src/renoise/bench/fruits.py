@@ -1,7 +1,8 @@
-"""Reads photographs of fruits and composes scenes from them, of which every pixel is known.
+"""Photographs of fruits, and scenes composed from them.
 
-The data folder is only read and always passed in as an argument. A *scene* is one or two cut-out fruits pasted on a coloured
-background, so its caption is known exactly: which fruits, in which order, on which colour; and so is what an edit may change.
+A *scene* is one or two cut-out fruits on a coloured background. Its caption is therefore known exactly (the fruits,
+their order and the colour), and so are the pixels that an edit may change. The data folder is always an argument, and
+is only read.
 """
 
 import io
@@ -34,27 +35,30 @@ PREFIX, SUFFIX = "a photo of ", " on a white background"
 
 @dataclass
 class Photos:
-    """Holds photographs with object masks; `phrases[i][0]` is the plain noun phrase ("a red apple"), `[1]` the bare kind."""
+    """Photographs of fruits with object masks.
+
+    `phrases[i][0]` is the noun phrase with a colour ("a red apple"), and `phrases[i][1]` the one without ("an apple").
+    """
 
     images: np.ndarray  # uint8 (N, 128, 128, 3)
     masks: np.ndarray  # uint8 (N, 128, 128), 0 or 1
     phrases: list[list[str]]
     captions: list[list[str]]
-    classes: np.ndarray  # int (N,): the folder a photograph is from
+    classes: np.ndarray  # int (N,): number of the folder of each photograph
 
     @property
     def kinds(self) -> list[str]:
-        """Return the kind of each fruit, the noun without article and colour: "apple", "sweet potato"."""
+        """Return the kind of each fruit, without article and colour: "apple", "sweet potato"."""
         return [kind_of(p[1]) for p in self.phrases]
 
 
 def kind_of(phrase: str) -> str:
-    """Return the bare noun of a phrase without colour: "an apple" -> "apple"."""
+    """Remove the article of a phrase without colour: "an apple" -> "apple"."""
     return phrase.split(" ", 1)[1]
 
 
 def read_photos(root: Path, name: str) -> Photos:
-    """Read `128/{name}.npz`: JPEG or WebP images end to end, and bit-packed masks."""
+    """Read the photographs in `128/{name}.npz`: concatenated JPEG or WebP images, and bit-packed masks."""
     z = np.load(root / "128" / f"{name}.npz")
     data, off, mask, mask_off, cap = z["data"], z["off"], z["mask"], z["mask_off"], z["cap"]
     count = len(off) - 1
@@ -70,14 +74,14 @@ def read_photos(root: Path, name: str) -> Photos:
 
 
 def read_words(root: Path, name: str) -> tuple[list[list[str]], list[list[str]]]:
-    """Read phrases and captions alone, without decoding a picture."""
+    """Read the phrases and captions of photographs, without decoding the pictures."""
     groups = json.loads((root / "captions.json").read_text())["groups"]
     captions = [groups[c] for c in np.load(root / "128" / f"{name}.npz")["cap"]]
     return [_phrases(c) for c in captions], captions
 
 
 def read_scenes(root: Path, name: str = "scenes_test") -> tuple[np.ndarray, list[str], np.ndarray]:
-    """Read ready-made held-out scenes: images (N, 128, 128, 3), captions, edit masks (255 where an edit may change)."""
+    """Read the held-out scenes: images (N, 128, 128, 3), captions, and masks that are 255 where an edit may change."""
     z = np.load(root / "128" / f"{name}.npz")
     data, off = z["data"], z["off"]
     spans = (data[off[i] : off[i + 1]].tobytes() for i in range(len(off) - 1))
@@ -86,7 +90,7 @@ def read_scenes(root: Path, name: str = "scenes_test") -> tuple[np.ndarray, list
 
 
 def _phrases(captions: list[str]) -> list[str]:
-    """Return the noun phrases of a caption group: colour and kind first, the kind alone second, then names of varieties."""
+    """Return the noun phrases of a group of captions: with colour, without colour, then other names."""
     plain = [c for c in captions if "photo" not in c and "background" not in c]
     named = [c[len(PREFIX) : -len(SUFFIX)] for c in captions if c.startswith(PREFIX) and c.endswith(SUFFIX)]
     first, second = plain[0], plain[-1]
@@ -94,22 +98,22 @@ def _phrases(captions: list[str]) -> list[str]:
 
 
 def described(caption: str) -> tuple[list[str], str]:
-    """Return the phrases of a caption of the main form, left to right without articles ("red apple"), and its background."""
+    """Return the phrases ("red apple"), left to right, and the background of a caption made by `main_caption`."""
     body, _, tail = caption.partition(" on a")
     words = body.removeprefix(PREFIX).replace(" and ", " ")
     return [p for p in (" " + words).replace(" an ", "|").replace(" a ", "|").split("|") if p], tail.split()[-2]
 
 
 def parse(caption: str, kinds: list[str]) -> tuple[tuple[str, ...], str]:
-    """Return the fruit kinds, left to right, and the background of a caption of the main form."""
+    """Return the kinds of fruit, left to right, and the background of a caption in the form of `main_caption`."""
     phrases, background = described(caption)
-    # An "orange" is both a kind and a colour: it names a fruit only where no other noun follows it in its phrase.
+    # "orange" is a kind and a colour. It is a fruit only if no other noun follows it.
     found = [max((k for k in kinds if p == k or p.endswith(" " + k)), key=len) for p in phrases]
     return tuple(found), background
 
 
 def main_caption(first: str, second: str | None, background: str) -> str:
-    """Write a caption in the data set's own form: "a photo of X and Y on a Z background"."""
+    """Return the caption "a photo of X and Y on a Z background", the main form of the data set."""
     body = first if second is None else f"{first} and {second}"
     return f"a photo of {body} on {'an' if background[0] in 'aeiou' else 'a'} {background} background"
 
@@ -117,9 +121,9 @@ def main_caption(first: str, second: str | None, background: str) -> str:
 def paste(
     canvas: np.ndarray, image: np.ndarray, mask: np.ndarray, size: int, x: float, y: float, flip: bool
 ) -> np.ndarray:
-    """Paste one fruit on a float canvas in place; return how far it covers each pixel, (S, S) in [0, 1].
+    """Paste one fruit on a float canvas (S, S, 3) in place, and return its coverage (S, S) of each pixel in [0, 1].
 
-    The outermost pixel of the cut-out is white and is dropped.
+    The outermost pixels of the cut-out are white and are removed.
     """
     full = canvas.shape[0]
     alpha = Image.fromarray(mask * 255).filter(ImageFilter.MinFilter(3))
@@ -140,7 +144,7 @@ def paste(
 
 
 def plain_background(name: str, rng: np.random.Generator) -> np.ndarray:
-    """Draw a plain colour, a little off its nominal value, with a soft vertical gradient; white stays pure white."""
+    """Return a background (128, 128, 3): the colour with a random variation and gradient, white unchanged."""
     if name == "white":
         return np.full((SIZE, SIZE, 3), 255, np.float32)
     colour = np.array(BACKGROUNDS[name], np.float32) + rng.normal(0, 8, 3)
@@ -151,7 +155,7 @@ def plain_background(name: str, rng: np.random.Generator) -> np.ndarray:
 def compose(
     photos: Photos, i: int, j: int | None, background: str, rng: np.random.Generator, vary: float = 1.0
 ) -> np.ndarray:
-    """Compose one scene, uint8 (128, 128, 3). `vary` > 1 widens the range of sizes and places beyond the held-out scenes'."""
+    """Compose one scene, uint8 (128, 128, 3). `vary` > 1 varies the size of two fruits, unlike held-out scenes."""
     canvas = plain_background(background, rng)
     if j is None:
         size = int(SIZE * rng.uniform(0.7, 1.15))
@@ -166,7 +170,10 @@ def compose(
 
 
 class Picker:
-    """Draws photographs so that neither folders with many frames nor kinds with many folders dominate."""
+    """Random choice of photographs, balanced over folders and kinds.
+
+    Neither folders with many photographs nor kinds with many folders dominate.
+    """
 
     def __init__(self, photos: Photos) -> None:
         kinds = np.array(photos.kinds)

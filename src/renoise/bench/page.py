@@ -1,4 +1,4 @@
-"""Makes a page of a report: its chart, and a table of edited pictures."""
+"""HTML page of a report: its chart and a table of edited pictures."""
 
 import html
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ _STYLE = (
     "th{font-weight:500;text-align:left;max-width:128px;vertical-align:top}"
 )
 _CHART = (
-    "<p>Up and to the right is better. The markers of a line are the strengths of its knob; calls are network evaluations of a "
-    "picture, its inversion included. Grey: the other ways to edit, which the report lists.</p>"
+    "<p>Up and to the right is better. The markers of a line are the strengths of its parameter; calls are network "
+    "evaluations per picture, including its inversion. Grey: the other ways to edit, which the report lists.</p>"
 )
 
 
 def page(report: dict[str, Any], pictures: Sequence[tuple[str, Sequence[Image.Image]]]) -> str:
-    """Return HTML that needs no other file: a column for each task and a row for each way, the first one the sources."""
+    """Return a self-contained page with a column for each task and a row for each way to edit, below the sources."""
     sources = [data_url(picture) for picture in pictures[0][1]]
     heads = "".join(f"<th>{html.escape(target.removeprefix('a photo of '))}</th>" for target in report["shown"])
     rows = [

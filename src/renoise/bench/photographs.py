@@ -1,4 +1,4 @@
-"""Reads the held-out photographs that the benchmarks run on."""
+"""The held-out photographs of the benchmarks."""
 
 import json
 from pathlib import Path
@@ -15,9 +15,10 @@ Photographs = tuple[torch.Tensor, list[str]]  # (N, 3, 128, 128) in [0, 1], and 
 
 
 def load(data: Path, count: int, kind: str = "") -> Photographs:
-    """Read the first `count` photographs of the evaluation set whose file names begin with `kind`.
+    """Read the first `count` photographs of the evaluation set whose file names start with `kind`.
 
-    Raises ValueError if the folder has none.
+    Raises:
+        ValueError: if the folder has none, or its list of photographs is invalid.
     """
     try:
         entries = [entry for entry in _metadata(data) if entry["file_name"].startswith(kind)][:count]
@@ -31,7 +32,7 @@ def load(data: Path, count: int, kind: str = "") -> Photographs:
 
 
 def load_others(data: Path, count: int) -> Photographs:
-    """Read `count` held-out scenes that are not in the evaluation set, to choose settings on."""
+    """Read `count` held-out scenes outside the evaluation set, for the choice of settings."""
     taken = {entry.get("source") for entry in _metadata(data)}
     pictures, captions, _ = read_scenes(data)
     chosen = [n for n in range(len(pictures)) if f"scenes_test[{n}]" not in taken][:count]
@@ -39,21 +40,21 @@ def load_others(data: Path, count: int) -> Photographs:
 
 
 def check_size(pipe: Any) -> None:
-    """Raise ValueError unless a model draws pictures of the photographs' size."""
+    """Raise ValueError unless the model draws pictures of the size of the photographs."""
     height, width = default_size(pipe)
     if (height, width) != (SIZE, SIZE):
         raise ValueError(f"the photographs have {SIZE} x {SIZE} pixels, and this model draws {width} x {height}")
 
 
 def decode(pipe: Any, x_0: torch.Tensor) -> torch.Tensor:
-    """Decode latents x_0 to pictures (B, 3, H, W) in [0, 1], on the CPU."""
+    """Decode latents x_0 (B, ...) to pictures (B, 3, H, W) in [0, 1], and return them on the CPU."""
     z = x_0.to(pipe._execution_device, pipe.vae.dtype) / pipe.vae.config.scaling_factor
     with torch.no_grad():
         return (pipe.vae.decode(z).sample.float().cpu() / 2 + 0.5).clamp(0, 1)
 
 
 def _metadata(data: Path) -> list[dict[str, Any]]:
-    """Read the list of the evaluation set's photographs."""
+    """Read the list of photographs of the evaluation set."""
     path = data / METADATA
     if not path.is_file():
         raise ValueError(f"{data} is no folder of photographs: it has no {METADATA}")

@@ -1,4 +1,4 @@
-"""Reads a PIE-Bench folder (arXiv 2310.01506): photographs, prompts and masks of what an edit may change."""
+"""Reader of PIE-Bench folders (arXiv 2310.01506): photographs, prompts and masks of what an edit may change."""
 
 import json
 from pathlib import Path
@@ -18,14 +18,18 @@ MAPPING = "mapping_file.json"
 
 
 def is_pie(folder: Path) -> bool:
-    """Return whether a folder is one of PIE-Bench."""
+    """Return whether a folder contains PIE-Bench."""
     return (folder / MAPPING).is_file()
 
 
 def tasks(folder: Path, count: int | None = None) -> tuple[list[Task], list[str]]:
-    """Read the first `count` tasks of each kind of edit; return them and a line for every entry that cannot be used.
+    """Read the first `count` tasks of each kind of edit.
 
-    Raises ValueError if the folder's mapping cannot be read at all.
+    Returns:
+        The tasks, and a message for each entry that cannot be used.
+
+    Raises:
+        ValueError: if the mapping file of the folder cannot be read.
     """
     try:
         entries = json.loads((folder / MAPPING).read_text(encoding="utf-8"))
@@ -57,9 +61,12 @@ def _task(folder: Path, kind: str, entry: dict[str, Any]) -> Task:
 
 
 def decode_mask(runs: list[int]) -> np.ndarray:
-    """Decode a mask (512, 512) of 0 and 1 from run lengths (start, length, …), cut off at the end of the picture.
+    """Decode a mask (512, 512) of 0 and 1 from run lengths (start, length, …).
 
-    The border of one pixel is 1, as the authors set it.
+    Runs are cut off at the end of the picture. The outermost pixels are set to 1, as the authors do.
+
+    Raises:
+        ValueError: if a run is negative or incomplete.
     """
     mask = np.zeros(SIZE * SIZE, np.float32)
     for start, length in zip(runs[::2], runs[1::2], strict=True):

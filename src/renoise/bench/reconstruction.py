@@ -1,8 +1,9 @@
-"""Measures how closely photographs come back, and at what cost: the paper's table 1 in miniature, on `orchard`.
+"""Benchmark of the quality and cost of reconstructions on `orchard`, after table 1 of the paper.
 
-DDIM, the photographs' own captions, no guidance. A row is inversion steps / denoising steps / renoising iterations. *PSNR*
-is that of the reconstruction against the photograph; no row can pass the autoencoder's own (the *ceiling*), so the *latent
-error*, ‖x̂_0 − x_0‖/‖x_0‖, tells the rows apart. *Worst 5 %* is the mean over the worst twentieth, rounded up.
+The sampler is DDIM. The prompts are the captions of the photographs, without guidance. A row is inversion steps /
+denoising steps / renoising iterations. *PSNR* compares the reconstruction with the photograph. It cannot exceed that of
+the autoencoder alone (the *ceiling*), so the *latent error* ‖x̂_0 − x_0‖/‖x_0‖ distinguishes the rows better. *Worst 5
+%* is the mean of the worst twentieth, rounded up.
 """
 
 import statistics
@@ -22,23 +23,23 @@ from renoise.metrics import psnr
 from renoise.pipelines.latents import encode
 from renoise.pipelines.presets import PRESETS
 
-TOLERANT = ReNoise(iterations=100, tolerance=0.005)  # the paper's iteration, but for when it stops
+TOLERANT = ReNoise(iterations=100, tolerance=0.005)  # the paper's iteration with a stopping criterion
 Row = tuple[int, int, ReNoise]  # inversion steps, denoising steps, settings
 
 
-def fixed(iterations: int) -> ReNoise:
-    """Return the settings of `iterations` renoising iterations at every step."""
+def fixed_iterations(iterations: int) -> ReNoise:
+    """Return settings with a fixed_iterations number of renoising iterations per step."""
     return ReNoise(iterations=iterations, tolerance=0.0)
 
 
 ROWS: dict[str, Row] = {
-    "50/50/0": (50, 50, fixed(0)),
-    "25/25/2": (25, 25, fixed(2)),
-    "20/20/3": (20, 20, fixed(3)),
-    "10/10/8": (10, 10, fixed(8)),
-    "10/10/0": (10, 10, fixed(0)),
-    "4/4/0": (4, 4, fixed(0)),
-    "4/4/9": (4, 4, fixed(9)),
+    "50/50/0": (50, 50, fixed_iterations(0)),
+    "25/25/2": (25, 25, fixed_iterations(2)),
+    "20/20/3": (20, 20, fixed_iterations(3)),
+    "10/10/8": (10, 10, fixed_iterations(8)),
+    "10/10/0": (10, 10, fixed_iterations(0)),
+    "4/4/0": (4, 4, fixed_iterations(0)),
+    "4/4/9": (4, 4, fixed_iterations(9)),
     "50/50, tolerance": (50, 50, TOLERANT),
     "10/10, tolerance": (10, 10, TOLERANT),
     "default": (PRESETS["orchard"].steps, PRESETS["orchard"].steps, DETERMINISTIC),
@@ -53,7 +54,7 @@ def run(
     batch: int = 8,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Measure the named rows of `ROWS`."""
+    """Measure the rows of `ROWS` with these names."""
     pictures, _ = photographs
     x_0 = encode(pipe, pictures).cpu()
     report: dict[str, Any] = {
@@ -69,7 +70,7 @@ def run(
 
 
 def measure(pipe: Any, photographs: Photographs, x_0: Tensor, row: Row, batch: int) -> dict[str, float]:
-    """Measure one row: invert and draw the photographs, whose latents are x_0, in batches."""
+    """Measure one row: invert and reconstruct the photographs, whose latents are x_0, in batches."""
     pictures, captions = photographs
     inversion_steps, steps, settings = row
     values: dict[str, list[float]] = {name: [] for name in ("psnr", "error", "evaluations", "std", "seconds")}
@@ -78,7 +79,7 @@ def measure(pipe: Any, photographs: Photographs, x_0: Tensor, row: Row, batch: i
         count = len(pictures[part])
         began = time.perf_counter()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # plain inversion does not converge, and is here to show it
+            warnings.simplefilter("ignore")  # plain inversion is expected not to converge
             inversion = api.invert(
                 pipe,
                 pictures[part],
@@ -115,7 +116,8 @@ def table(report: dict[str, Any]) -> str:
         [
             photographs_line(report),
             "",
-            "| inversion/denoising/renoising | network calls | PSNR median | mean | worst 5 % | latent error | std of x_T | s |",
+            "| inversion/denoising/renoising | network calls | PSNR median | mean | worst 5 % | latent error "
+            "| std of x_T | s |",
             "|---|---|---|---|---|---|---|---|",
             *(table_row(name, row) for name, row in report["rows"].items()),
         ]
@@ -125,6 +127,6 @@ def table(report: dict[str, Any]) -> str:
 def table_row(name: str, row: dict[str, float]) -> str:
     """Format a row as Markdown."""
     return (
-        f"| {name} | {row['evaluations']:.1f} | {row['psnr_median']:.2f} | {row['psnr_mean']:.2f} | {row['psnr_worst']:.2f} "
-        f"| {row['latent_error']:.2%} | {row['std_x_T']:.3f} | {row['seconds']:.2f} |"
+        f"| {name} | {row['evaluations']:.1f} | {row['psnr_median']:.2f} | {row['psnr_mean']:.2f} "
+        f"| {row['psnr_worst']:.2f} | {row['latent_error']:.2%} | {row['std_x_T']:.3f} | {row['seconds']:.2f} |"
     )

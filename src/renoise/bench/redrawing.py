@@ -1,9 +1,10 @@
-"""Measures whether renoising helps while denoising: edits whose every step is renoised and taken again, on `orchard`.
+"""Benchmark of renoising during denoising, on `orchard`: each step of an edit is renoised and repeated.
 
-A step goes from x_t to x_s = a x_t + b out(x_t). Renoised, x_s is followed back as in inversion, z^(0) = x_s and
-z^(k) = (x_s − b out(z^(k−1)))/a, for K + 1 evaluations, and the step is taken again from there, all under the new prompt with
-guidance. The photographs are inverted with the model's own settings; there is no mask, so that the drawing alone keeps or
-changes. *Calls* count the drawing; *moved* is how far x_0 ends from the one drawn without renoising, ‖Δx_0‖/√numel.
+A denoising step goes from x_t to x_s = a x_t + b out(x_t). Renoising inverts it again, with z^(0) = x_s and
+z^(k) = (x_s − b out(z^(k−1)))/a for K + 1 evaluations, and the step is then repeated from the last iterate. All
+evaluations use the new prompt with guidance. The photographs are inverted with the model's own settings. There is no
+mask, so that the result depends on the denoising alone. *Calls* are the evaluations of the edit without the inversion.
+*moved* is the distance ‖Δx_0‖/√numel to the result without renoising.
 """
 
 import statistics
@@ -39,7 +40,7 @@ def run(
     batch: int = 16,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Measure the edits without renoising, and with each number K of iterations."""
+    """Measure the edits without renoising, and with each number K of renoising iterations."""
     inverted = []
     for n in range(0, len(tasks), batch):
         part = tasks[n : n + batch]
@@ -59,7 +60,7 @@ def run(
 
 
 def redraw(steps: Sequence[Step], x_T: Tensor, iterations: int | None) -> Program[Tensor]:
-    """Denoise x_T (B, ...) to x_0. Renoise every step with K = `iterations` and take it again; None: denoise only."""
+    """Denoise x_T (B, ...) to x_0, renoising and repeating every step with K = `iterations`. None only denoises."""
     x_t = x_T
     for i, step in enumerate(steps):
         x_s = step.denoise(x_t, (yield x_t, i))
@@ -73,7 +74,7 @@ def redraw(steps: Sequence[Step], x_T: Tensor, iterations: int | None) -> Progra
 
 
 def guided(pipe: Any, part: Sequence[Task], scale: float) -> Callable[[Tensor, Level], Tensor]:
-    """Return the network under the target prompts, guided away from the source prompts."""
+    """Return a function that evaluates the network with guidance: target prompts against source prompts."""
     prompts = [task.source for task in part] + [task.target for task in part]
     hidden = pipe.encode_prompt(prompts, pipe.device, 1, False)[0]
 
@@ -91,7 +92,7 @@ def measure(
     iterations: int | None,
     guidance: float,
 ) -> tuple[list[Tensor], dict[str, float]]:
-    """Draw every batch of tasks from its inversion; return the latents x_0 and a row of the table."""
+    """Edit every batch of tasks from its inversion. Return the latents x_0 and a row of the table."""
     latents, scored = [], []
     for part, inversion in inverted:
         levels = tuple(Level(*level) for level in inversion.record.levels)

@@ -1,4 +1,4 @@
-"""Summarizes the figures of a benchmark and writes its report."""
+"""Summaries and reports of benchmarks."""
 
 import json
 import math
@@ -17,7 +17,7 @@ def summarize(values: Sequence[float]) -> dict[str, float]:
 
 
 def select(names: Iterable[str], only: Sequence[str] | None) -> list[str]:
-    """Return the names that contain one of `only`, or all names without it; ValueError if none does."""
+    """Return the names that contain one of `only`, or all names if it is empty. Raise ValueError if none matches."""
     names = list(names)
     selected = [name for name in names if not only or any(part in name for part in only)]
     if not selected:
@@ -26,14 +26,14 @@ def select(names: Iterable[str], only: Sequence[str] | None) -> list[str]:
 
 
 def photographs_line(report: dict[str, Any]) -> str:
-    """Describe how many photographs a report is about, and how close the autoencoder alone comes to them."""
+    """Describe the photographs of a report: their number, and the PSNR of the autoencoder alone."""
     ceiling = ", ".join(f"{name} {value:.2f}" for name, value in report["ceiling"].items())
     count, batch = report["photographs"], report["batch"]
     return f"{count} photographs, batches of {batch}; PSNR of the autoencoder alone: {ceiling} dB."
 
 
 def write_report(report: dict[str, Any], table: str, path: Path) -> list[Path]:
-    """Write a report as `path`.json and its table as `path`.md; return both paths."""
+    """Write a report as `path`.json and its table as `path`.md, and return both paths."""
     return [
         write(path.with_name(path.name + ".json"), (json.dumps(report, indent=1) + "\n").encode()),
         write(path.with_name(path.name + ".md"), (table + "\n").encode()),

@@ -1,9 +1,9 @@
-"""Composes edit tasks with known answers from held-out photographs of fruits.
+"""Edit tasks with known answers, composed from held-out photographs of fruits.
 
-background   "… on a blue background" → "… on a yellow background"      the fruits must stay
-swap         "a lemon and a tomato …" → "a lemon and a plum …"          all but the swapped fruit's surroundings must stay
-kind         "a red apple …" → "a yellow lemon …"                       the background must stay
-colour       "a red apple …" → "a yellow apple …"                       the background must stay
+background   "… on a blue background" → "… on a yellow background"      preserves the fruits
+swap         "a lemon and a tomato …" → "a lemon and a plum …"          preserves all but the surroundings of one fruit
+kind         "a red apple …" → "a yellow lemon …"                       preserves the background
+colour       "a red apple …" → "a yellow apple …"                       preserves the background
 """
 
 import itertools
@@ -28,19 +28,20 @@ from renoise.bench.tasks import Classify, ColourChange, Label, Task, as_tensor, 
 
 EDITS = ("background", "swap", "kind", "colour")
 PHOTOS = "fruits_test_sequences"
-RIM = 5  # pixels around a fruit that count for neither side
+RIM = 5  # width in pixels of the border around a fruit that is not scored
 
 
 def has_photos(data: Path) -> bool:
-    """Return whether a folder holds the photographs that `tasks` reads."""
+    """Return whether a folder contains the photographs that `tasks` reads."""
     return (data / "128" / f"{PHOTOS}.npz").is_file()
 
 
 def tasks(data: Path, count: int, classify: Classify | None = None, seed: int = 11) -> list[Task]:
-    """Compose `count` tasks of each kind of edit, from rotations of the fruits that no training has seen.
+    """Compose `count` tasks of each kind of edit, from photographs that no training has used.
 
-    With `classify`, the judge of the edits, keep only the tasks whose scene it labels right, both as it is and as it would be
-    with real photographs of what the edit asks for. A wrong label then tells of the edit and not of the classifier.
+    `classify` is the classifier that judges the edits. If given, only tasks are used for which it labels two scenes
+    correctly: the source, and the target composed from real photographs. A wrong label then indicates a failed edit,
+    not an error of the classifier.
     """
     photos = read_photos(data, PHOTOS)
     pick, colours = Picker(photos), _mean_colours(photos)
@@ -55,7 +56,7 @@ def tasks(data: Path, count: int, classify: Classify | None = None, seed: int = 
 
 
 def _labelled_right(scenes: list[tuple[Image.Image, Label]], classify: Classify) -> bool:
-    """Return whether the classifier gives every scene its own label."""
+    """Return whether the classifier labels every scene correctly."""
     labels = classify(torch.cat([as_tensor(picture) for picture, _ in scenes]))
     return all(same_label(label, right) for label, (_, right) in zip(labels, scenes, strict=True))
 
@@ -63,7 +64,7 @@ def _labelled_right(scenes: list[tuple[Image.Image, Label]], classify: Classify)
 def _task(
     photos: Photos, pick: Picker, colours: dict[str, np.ndarray], edit: str, rng: np.random.Generator
 ) -> tuple[Task, tuple[Image.Image, Label], tuple[Image.Image, Label]]:
-    """Compose a task; return it, its scene, and a scene with what the edit asks for, both with their labels."""
+    """Compose a task. Return it with its source scene and a target scene, both with their labels."""
     pair = edit == "swap" or (edit == "background" and rng.random() < 0.5)
     chosen = [pick(rng) for _ in range(1 + pair)]
     if edit == "colour":
@@ -106,7 +107,7 @@ def _label(photos: Photos, chosen: list[int], background: str) -> Label:
 def _compose(
     photos: Photos, chosen: list[int], places: list[tuple[int, float, float, bool]], canvas: np.ndarray
 ) -> tuple[Image.Image, list[np.ndarray]]:
-    """Paste fruits on a canvas; return the scene and, for each fruit, how far it covers each pixel."""
+    """Paste fruits on a canvas. Return the scene, and the coverage of each pixel by each fruit."""
     coverage = [
         paste(canvas, photos.images[i], photos.masks[i], *place) for i, place in zip(chosen, places, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Defines an edit task and scores an edited picture against it."""
+"""Edit tasks, and the scores of an edited picture."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from torch.nn.functional import interpolate
 
 from renoise.metrics import psnr, ssim
 
-# PSNR in dB against the right answer. Below, a second fruit or its shadow stands in the new background.
-NEAR = 20.0
+# Minimum PSNR in dB against the right answer. Below it, a second fruit or its shadow remains in the new background.
+MIN_ANSWER_PSNR = 20.0
 Label = tuple[tuple[str, ...], str]  # kinds of fruit from left to right, and the background
 Classify = Callable[[Tensor], list[Label]]  # of pictures (N, 3, H, W) in [0, 1]
 
 
 @dataclass(frozen=True)
 class ColourChange:
-    """Mean colours, RGB in [0, 1], of the fruits before and after the edit, and the pixels (H, W) that show them."""
+    """Mean colours, RGB in [0, 1], of the fruits before and after an edit, and a mask (H, W) of the fruits."""
 
     before: np.ndarray
     after: np.ndarray
@@ -30,10 +30,15 @@ class ColourChange:
 class Task:
     """One edit of a picture of H x W pixels.
 
-    preserved        mask (H, W) in [0, 1] of the pixels that must not change
-    label            what a classifier should say of the result
-    colour_change    the colours of the fruits, where the edit changes them
-    answer           the right picture, and the mask (H, W) of the pixels at which it is known
+    Args:
+        edit: kind of the edit.
+        picture: the source picture.
+        source: prompt of the source.
+        target: prompt of the edit.
+        preserved: mask (H, W) in [0, 1] of the pixels that must not change.
+        label: the label that a classifier should assign to the result.
+        colour_change: the colours of the fruits, if the edit changes them.
+        answer: the right picture, and a mask (H, W) of the pixels where it is known.
     """
 
     edit: str
@@ -57,7 +62,7 @@ def as_tensor(picture: Image.Image) -> Tensor:
 
 
 def resized(picture: Tensor, like: Tensor) -> Tensor:
-    """Resize a picture (3, h, w) to the size of another: edits are scored at the size of the photograph."""
+    """Resize a picture (3, h, w) to the size of another one, since edits are scored at the size of the photograph."""
     picture = picture.float().cpu()
     if picture.shape == like.shape:
         return picture
@@ -65,13 +70,14 @@ def resized(picture: Tensor, like: Tensor) -> Tensor:
 
 
 def scores(task: Task, edited: Tensor, label: Label | None) -> dict[str, float]:
-    """Score an edited picture (3, h, w) in [0, 1], which a classifier gave `label`.
+    """Score an edited picture (3, h, w) in [0, 1], given the label that a classifier assigned to it.
 
-    success      1 if the label is the one asked for, the colour is nearer to the new than to the old one, and, where the right
-                 answer is known, the PSNR against it is at least `NEAR`
-    kept         PSNR of the pixels that must not change; kept_ssim their SSIM
+    success      1 if the label is right, the colour is closer to the new one than to the old one, and the PSNR against
+                 the right answer, if known, is at least `MIN_ANSWER_PSNR`; otherwise 0
+    kept         PSNR in dB of the pixels that must not change
+    kept_ssim    SSIM of these pixels
     structure    1 − SSIM of the luminance of the other pixels
-    exact        PSNR against the right answer, where it is known
+    exact        PSNR in dB against the right answer, if known
     """
     before = as_tensor(task.picture)
     after = resized(edited, before[0])[None]
@@ -88,9 +94,9 @@ def scores(task: Task, edited: Tensor, label: Label | None) -> dict[str, float]:
             mean = (after[0].numpy() * change.inside).sum((1, 2)) / change.inside.sum()
             success &= _distance(mean, change.after) < _distance(mean, change.before)
         if task.answer:
-            success &= out["exact"] >= NEAR
+            success &= out["exact"] >= MIN_ANSWER_PSNR
         out["success"] = float(success)
-    return {name: value for name, value in out.items() if not np.isnan(value)}  # nan: the mask is empty
+    return {name: value for name, value in out.items() if not np.isnan(value)}  # nan if the mask is empty
 
 
 def _distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -99,5 +105,5 @@ def _distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _capped(value: Tensor) -> float:
-    """Return a PSNR, at most 100 dB, so that identical pictures have a finite one."""
+    """Limit a PSNR to 100 dB, so that it is finite for equal pictures."""
     return min(value.item(), 100.0)

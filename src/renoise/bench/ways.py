@@ -1,4 +1,4 @@
-"""Lists the ways to edit that the benchmark compares: the library's own, and the baselines, each at several strengths."""
+"""The ways to edit that the benchmark compares: those of this library and baselines, each at several strengths."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -9,9 +9,13 @@ from renoise.methods.renoise import FEW_STEPS, PLAIN, ReNoise
 
 @dataclass(frozen=True)
 class Way:
-    """Holds arguments of `renoise.invert`, and those of `renoise.edit` by strength.
+    """A way to edit.
 
-    baseline: a method to compare with, not one of this project
+    Args:
+        name: name in the report.
+        edits: arguments of `renoise.edit`, by the name of the strength.
+        invert: arguments of `renoise.invert`.
+        baseline: whether this is a baseline instead of a way of this project.
     """
 
     name: str
@@ -28,13 +32,14 @@ def _guided(*scales: float, **more: Any) -> dict[str, dict[str, Any]]:
 
 
 def ways(own: ReNoise, to_edit: ReNoise, guidance: float, steps: int, flow: bool = False) -> Iterator[Way]:
-    """Yield the ways for a model, the default first.
+    """Yield the ways to edit for a model, the default first.
 
     Args:
-        own, to_edit: the model's settings of ReNoise, and those for a photograph that is inverted only to be edited.
-        guidance: its guidance scale for editing.
-        steps: its number of inference steps.
-        flow: whether it is a model of flow matching.
+        own: the model's settings of ReNoise.
+        to_edit: the model's settings for photographs that are inverted only for an edit.
+        guidance: the model's guidance scale for edits.
+        steps: the model's number of inference steps.
+        flow: whether the model uses flow matching.
     """
     stochastic = own.noise_correction > 0
     yield from _own(own, to_edit, guidance, few=steps <= FEW_STEPS)
@@ -43,7 +48,7 @@ def ways(own: ReNoise, to_edit: ReNoise, guidance: float, steps: int, flow: bool
 
 
 def _own(own: ReNoise, to_edit: ReNoise, guidance: float, few: bool) -> Iterator[Way]:
-    """Yield the library's own ways, and one baseline with its mask."""
+    """Yield the ways of this library, and edit-friendly DDPM with its automatic mask."""
     stochastic = own.noise_correction > 0
     once = replace(own, iterations=0, weights_low=None, weights_high=None, tolerance=0.0, anderson=False)
     yield Way("default", {"": {}}, {"method": to_edit})
@@ -58,7 +63,7 @@ def _own(own: ReNoise, to_edit: ReNoise, guidance: float, few: bool) -> Iterator
         yield Way(f"plain inversion, source correction {w:g}", edits, {"method": PLAIN})
     edits = _guided(scale, source_correction=1.0, **FOUND)
     yield Way("plain inversion, source correction 1, mask found", edits, {"method": PLAIN})
-    # With noise_correction=inf a step is not iterated and has no edit loss; 0.14 is the paper's.
+    # With noise_correction=inf, steps are not iterated and have no edit loss. 0.14 is the value of the paper.
     losses = replace(own, lambda_pair=10.0, lambda_kl=0.055, noise_correction=0.14 if stochastic else 0.0)
     yield Way("edit losses", _guided(max(guidance, 1.2), **EVERYWHERE), {"method": losses})
     if few and stochastic:
@@ -86,7 +91,7 @@ def _many(flow: bool) -> Iterator[Way]:
         yield Way(f"SDEdit {strength:g}", _guided(1.5, 3.0, **EVERYWHERE), invert)
         invert = {"method": "flowedit", "strength": strength, "num_inference_steps": 20}
         yield Way(f"FlowEdit {strength:g}", _guided(1.0, 1.5, 3.0, **EVERYWHERE), invert)
-        if not flow:  # whose samplers draw no noise
+        if not flow:  # samplers of flow models draw no noise
             invert = {"method": "edit-friendly", "strength": strength, "num_inference_steps": 20}
             yield Way(f"edit-friendly DDPM {strength:g}", _guided(1.5, 3.0, **EVERYWHERE), invert)
     for steps in (20, 50):

@@ -1,6 +1,6 @@
-"""The command line, `renoise`: options, what the subcommands share, what is printed. It holds no algorithm; nothing imports it.
+"""The command line `renoise`. It contains no algorithm, and no other part of the package imports it.
 
-Torch and diffusers are imported by the commands that need them, so `renoise --help` answers at once.
+Commands import torch and diffusers only when they need them, so `renoise --help` is fast.
 """
 
 from renoise.cli.commands import app, main

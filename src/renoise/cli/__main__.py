@@ -1,4 +1,4 @@
-"""`python -m renoise.cli` is `renoise`."""
+"""Entry point of `python -m renoise.cli`, the same as `renoise`."""
 
 import sys
 

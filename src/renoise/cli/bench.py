@@ -1,4 +1,4 @@
-"""`renoise bench`: each subcommand reads its data, runs a benchmark of `renoise.bench` and writes the report."""
+"""The commands `renoise bench …`. Each one reads its data, runs a benchmark of `renoise.bench` and writes a report."""
 
 import dataclasses
 import importlib.util
@@ -8,32 +8,38 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from renoise.cli import console, tasks
+from renoise.cli import console, examples, tasks
 from renoise.cli.options import DEFAULT_MODEL, MODEL, ModelOptions, OutputFormat
 
 if TYPE_CHECKING:
     from renoise.bench.tasks import Classify, Task
 
-app = App(name="bench", help="Measure reconstructions and edits of photographs whose right answers are known.")
+app = App(
+    name="bench", help="Measure the quality and cost of reconstructions and edits on photographs with known answers."
+)
 
 _POSITIVE = Number(gte=1)
-Data = Annotated[Path, Parameter(help="folder of the photographs")]
-Photos = Annotated[int, Parameter(help="photographs", validator=_POSITIVE)]
-TasksOfEach = Annotated[int, Parameter(name="--tasks", help="tasks of each kind of edit", validator=_POSITIVE)]
-Batch = Annotated[int, Parameter(help="pictures at a time", validator=_POSITIVE)]
+Data = Annotated[Path, Parameter(help="folder with the photographs")]
+Photos = Annotated[int, Parameter(help="number of photographs", validator=_POSITIVE)]
+TasksOfEach = Annotated[
+    int, Parameter(name="--tasks", help="number of tasks of each kind of edit", validator=_POSITIVE)
+]
+Batch = Annotated[int, Parameter(help="number of pictures per batch", validator=_POSITIVE)]
 Only = Annotated[
-    list[str] | None, Parameter(help="only rows whose names contain this; repeat it for more", negative="")
+    list[str] | None,
+    Parameter(help="run only rows whose names contain this text; repeat the option for more", negative=""),
 ]
 OnlyWays = Annotated[
-    list[str] | None, Parameter(help="only ways to edit whose names contain this; repeat it for more", negative="")
+    list[str] | None,
+    Parameter(help="run only ways to edit whose names contain this text; repeat the option for more", negative=""),
 ]
-Folder = Annotated[Path, Parameter(name=["--output", "-o"], help="folder of the report")]
+Folder = Annotated[Path, Parameter(name=["--output", "-o"], help="folder for the report")]
 FOLDER = Path("renoise-bench")
-UNKNOWN_GUIDANCE = 1.5  # of an edit with a model that has no preset
+UNKNOWN_GUIDANCE = 1.5  # guidance scale for edits with a model that has no preset
 _ORCHARD = ModelOptions(model=DEFAULT_MODEL)
 
 
-@app.command
+@app.command(help_epilogue=examples.BENCH_RECONSTRUCTION)
 def reconstruction(
     data: Data,
     /,
@@ -44,7 +50,7 @@ def reconstruction(
     output: Folder = FOLDER,
     format: OutputFormat = "human",
 ) -> None:
-    """Measure how closely photographs come back with orchard, and in how many network calls."""
+    """Measure the quality of reconstructions with orchard against the number of network calls."""
     from renoise.bench import photographs
     from renoise.bench import reconstruction as benchmark
     from renoise.bench.report import select
@@ -58,16 +64,20 @@ def reconstruction(
         _write(report, figures, benchmark.table(figures), path)
 
 
-@app.command
+@app.command(help_epilogue=examples.BENCH_FEW_STEPS)
 def few_steps(
     data: Data,
     /,
     *,
-    sampler: Annotated[str | None, Parameter(help="scheduler of diffusers, instead of the model's own")] = None,
-    steps: Annotated[int, Parameter(help="sampler steps", validator=_POSITIVE)] = 4,
-    search: Annotated[bool, Parameter(help="vary the model's settings, on other photographs", negative="")] = False,
+    sampler: Annotated[
+        str | None, Parameter(help="scheduler class of diffusers to use instead of the model's own")
+    ] = None,
+    steps: Annotated[int, Parameter(help="number of sampler steps", validator=_POSITIVE)] = 4,
+    search: Annotated[
+        bool, Parameter(help="vary the settings of the model, on other photographs", negative="", show_default=False)
+    ] = False,
     photos: Annotated[
-        int | None, Parameter(help="photographs (default: 48; with --search 32)", validator=_POSITIVE)
+        int | None, Parameter(help="number of photographs (default: 48, or 32 with --search)", validator=_POSITIVE)
     ] = None,
     only: Only = None,
     batch: Batch = 8,
@@ -75,7 +85,7 @@ def few_steps(
     format: OutputFormat = "human",
     model: ModelOptions = MODEL,
 ) -> None:
-    """Measure what each part of the method adds on a few-step model, such as orchard-turbo."""
+    """Measure the effect of each part of the method on a few-step model, such as orchard-turbo."""
     from renoise.bench import few_steps as benchmark
     from renoise.bench import photographs
     from renoise.bench.report import select
@@ -100,7 +110,7 @@ def few_steps(
         _write(report, figures, benchmark.table(figures), path)
 
 
-@app.command
+@app.command(help_epilogue=examples.BENCH_TOLERANCE)
 def tolerance(
     data: Data,
     /,
@@ -109,14 +119,16 @@ def tolerance(
     tolerances: Annotated[
         list[float] | None,
         Parameter(
-            name="--tolerance", help="residual to stop at (default: 0.02 … 0.0025); repeat it for more", negative=""
+            name="--tolerance",
+            help="residual to stop at (default: 0.02 … 0.0025); repeat the option for more",
+            negative="",
         ),
     ] = None,
     batch: Batch = 8,
     output: Folder = FOLDER,
     format: OutputFormat = "human",
 ) -> None:
-    """Compare tolerances of the iteration with orchard: error against network calls."""
+    """Measure the error with orchard against the number of network calls, for several tolerances."""
     from renoise.bench import photographs
     from renoise.bench import tolerance as benchmark
 
@@ -129,7 +141,7 @@ def tolerance(
         _write(report, figures, benchmark.table(figures), path)
 
 
-@app.command
+@app.command(help_epilogue=examples.BENCH_REDRAWING)
 def redrawing(
     data: Data,
     /,
@@ -138,22 +150,24 @@ def redrawing(
     iterations: Annotated[
         list[int] | None,
         Parameter(
-            help="K of a renoised step (default: 0, 1, 4, 9); repeat it for more", validator=Number(gte=0), negative=""
+            help="renoising iterations K per step (default: 0, 1, 4, 9); repeat the option for more",
+            validator=Number(gte=0),
+            negative="",
         ),
     ] = None,
-    guidance: Annotated[float, Parameter(help="guidance scale", validator=Number(gte=0))] = 1.5,
+    guidance: Annotated[float, Parameter(help="guidance scale of the edits", validator=Number(gte=0))] = 1.5,
     batch: Batch = 16,
     output: Folder = FOLDER,
     format: OutputFormat = "human",
 ) -> None:
-    """Measure whether renoising helps while an edit is drawn with orchard."""
+    """Measure whether renoising the steps of an edit with orchard improves it."""
     from renoise.bench import redrawing as benchmark
 
     with console.reporting(format) as report:
         path = _output(output, "redrawing", data)
         _check_scenes(data)
         pipe = tasks.load(dataclasses.replace(_ORCHARD, device="cpu"), report)
-        chosen, classify = _scenes(data, tasks_of_each)
+        chosen, classify = _compose_scenes(data, tasks_of_each)
         figures = benchmark.run(
             pipe, chosen, classify, iterations or benchmark.ITERATIONS,
             guidance=guidance, batch=batch, progress=console.note,
@@ -161,7 +175,7 @@ def redrawing(
         _write(report, figures, benchmark.table(figures), path)
 
 
-@app.command
+@app.command(help_epilogue=examples.BENCH_EDIT)
 def edit(
     data: Data,
     /,
@@ -173,7 +187,10 @@ def edit(
     format: OutputFormat = "human",
     model: ModelOptions = MODEL,
 ) -> None:
-    """Compare ways to edit on photographs with known answers: the fruits' data folder, or one of PIE-Bench."""
+    """Compare ways to edit on photographs with known answers.
+
+    The folder is the data folder of the fruits, or one of PIE-Bench.
+    """
     if importlib.util.find_spec("matplotlib") is None:
         raise ValueError("renoise bench edit draws a chart with matplotlib: pip install 'renoise[bench]'")
     from renoise.bench import edits as benchmark
@@ -189,7 +206,7 @@ def edit(
         tasks.check_output(output / "page.html", data, ".html")
         chosen, classify = [], None
         if pie.is_pie(data):
-            chosen = _pie_tasks(data, tasks_of_each, report)
+            chosen = _read_pie_tasks(data, tasks_of_each, report)
         else:
             _check_scenes(data, f"nor PIE-Bench ({pie.MAPPING})")
         pipe = tasks.load(_with_default(model), report)
@@ -203,7 +220,7 @@ def edit(
         known = {way.name: way for way in every}
         wanted = [known[name] for name in select(known, only)]
         if not chosen:
-            chosen, classify = _scenes(data, tasks_of_each)
+            chosen, classify = _compose_scenes(data, tasks_of_each)
         about = {"model": identity(pipe), "data": data.resolve().name}
         figures = benchmark.run(
             pipe, chosen, wanted, classify=classify, batch=batch, progress=console.note, about=about, folder=output
@@ -215,7 +232,7 @@ def edit(
 
 
 def _output(folder: Path, name: str, data: Path) -> Path:
-    """Return the path of a report without its ending. Raises ValueError if it cannot be written."""
+    """Return the path of a report without its suffix. Raise ValueError if it cannot be written."""
     tasks.check_output(folder / f"{name}.json", data, ".json")
     return folder / name
 
@@ -230,12 +247,12 @@ def _write(report: console.Report, figures: dict[str, Any], table: str, path: Pa
 
 
 def _with_default(model: ModelOptions) -> ModelOptions:
-    """Name the default model, so that nobody is warned that it knows fruits only."""
+    """Return the options with the default model named, which avoids the warning that it knows only fruits."""
     return dataclasses.replace(model, model=model.model or DEFAULT_MODEL)
 
 
 def _check_scenes(data: Path, otherwise: str = "") -> None:
-    """Raise ValueError unless a folder holds the photographs that scenes are composed from."""
+    """Raise ValueError unless a folder contains the photographs from which scenes are composed."""
     from renoise.bench import scenes
 
     if not scenes.has_photos(data):
@@ -243,16 +260,16 @@ def _check_scenes(data: Path, otherwise: str = "") -> None:
         raise ValueError(f"{data} is neither {where} {otherwise}" if otherwise else f"{data} is not {where}")
 
 
-def _scenes(data: Path, count: int) -> "tuple[list[Task], Classify]":
-    """Compose tasks; return them and the classifier that judges their edits."""
+def _compose_scenes(data: Path, count: int) -> "tuple[list[Task], Classify]":
+    """Compose tasks, and return them with the classifier that judges their edits."""
     from renoise.bench import classifier, scenes
 
     classify = classifier.load().classify
     return scenes.tasks(data, count, classify), classify
 
 
-def _pie_tasks(data: Path, count: int, report: console.Report) -> "list[Task]":
-    """Read the tasks of PIE-Bench and warn of the entries that cannot be used. Raises ValueError if none can."""
+def _read_pie_tasks(data: Path, count: int, report: console.Report) -> "list[Task]":
+    """Read the tasks of PIE-Bench, with a warning for each unusable entry. Raise ValueError if all are unusable."""
     from renoise.bench import pie
 
     found, problems = pie.tasks(data, count)

@@ -1,4 +1,4 @@
-"""The subcommands: each a few calls of the library."""
+"""The commands. Each one calls a few functions of the library."""
 
 import dataclasses
 import os
@@ -9,15 +9,16 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from renoise.cli import console, tasks
+from renoise.cli import console, examples, tasks
 from renoise.cli import sweep as grid
 from renoise.cli.bench import app as bench
-from renoise.cli.method import check_keeps_noise
+from renoise.cli.method import check_has_inversion
 from renoise.cli.options import (
     DEFAULT_MODEL,
     INVERSION,
     MODEL,
     Guidance,
+    InversionFile,
     InversionOptions,
     KeepOutside,
     Mask,
@@ -26,11 +27,12 @@ from renoise.cli.options import (
     Output,
     OutputFormat,
     Page,
+    Photo,
     Prompt,
     SourceCorrection,
     Strip,
     Targets,
-    utf8,
+    check_utf8,
 )
 
 
@@ -42,16 +44,19 @@ def _version() -> str:
 
 app = App(
     name="renoise",
-    help="Invert real photographs with diffusion models (ReNoise, arXiv 2403.14602), reconstruct and edit them.",
+    help="Invert real photographs with diffusion models (ReNoise, arXiv 2403.14602), reconstruct and edit them.\n\n"
+    "First steps: renoise demo\n"
+    "Tab completion: renoise --install-completion",
     help_format="plaintext",
     version=_version,
     suppress_keyboard_interrupt=False,
 )
+app.register_install_completion_command(help="Install tab completion for your shell.")
 
 
-@app.command
+@app.command(help_epilogue=examples.INVERT)
 def invert(
-    photo: Path,
+    photo: Photo,
     /,
     *,
     prompt: Prompt = "",
@@ -62,9 +67,9 @@ def invert(
     model: ModelOptions = MODEL,
     options: InversionOptions = INVERSION,
 ) -> None:
-    """Find the noise from which the model draws a photograph, and keep it in a .safetensors file."""
+    """Invert a photograph: find the noise from which the model draws it, and write it to a .safetensors file."""
     with console.reporting(format) as report:
-        check_keeps_noise(options.method)
+        check_has_inversion(options.method)
         image = tasks.photograph(photo)
         (path,) = tasks.outputs(output, photo, ".safetensors")
         pipe = tasks.load(model, report)
@@ -72,19 +77,19 @@ def invert(
         report.describe(inversion)
         report.wrote(inversion.save(path))
         if model.lora:
-            report.warn(f"the file does not name the LoRA: give --lora {model.lora} again to reconstruct or edit")
+            report.warn(f"the file does not store the LoRA: pass --lora {model.lora} again to reconstruct or edit")
 
 
-@app.command
+@app.command(help_epilogue=examples.RECONSTRUCT)
 def reconstruct(
-    inversion: Path,
+    inversion: InversionFile,
     /,
     *,
     output: Output = None,
     format: OutputFormat = "human",
     model: ModelOptions = MODEL,
 ) -> None:
-    """Draw the photograph again from an inversion."""
+    """Reconstruct the photograph from an inversion."""
     with console.reporting(format) as report:
         found = tasks.inversion(inversion)
         (path,) = tasks.outputs(output, inversion, "-reconstruction.png")
@@ -94,9 +99,9 @@ def reconstruct(
         report.wrote(path)
 
 
-@app.command
+@app.command(help_epilogue=examples.EDIT)
 def edit(
-    source: Path,
+    source: Annotated[Path, Parameter(help="photograph, or an inversion (.safetensors) of one")],
     /,
     *,
     to: Targets,
@@ -113,7 +118,7 @@ def edit(
     model: ModelOptions = MODEL,
     options: InversionOptions = INVERSION,
 ) -> None:
-    """Draw a photograph, or an inversion of one, with another prompt. Several --to share one inversion."""
+    """Edit a photograph, or an inversion of one, with a new prompt. Several edits share one inversion."""
     from renoise.pipelines.observing import counting
 
     with console.reporting(format) as report:
@@ -142,11 +147,13 @@ def edit(
             found = tasks.invert(pipe, image, prompt or "", options, to_edit=True)
         report.describe(found)
         report.data["to"] = to
-        how = tasks.EditOptions(guidance, negative_prompt, source_correction, mask, image if keep_outside else None)
+        edit_options = tasks.EditOptions(
+            guidance, negative_prompt, source_correction, mask, image if keep_outside else None
+        )
         tiles = [("source\n" + found.prompt[0], tasks.source_picture(pipe, found, image))] if strip or page else []
         with counting() as calls:
             for target, path in zip(to, paths, strict=True):
-                tiles.append((f"edit\n{target}", tasks.edit(pipe, found, target, path, how)))
+                tiles.append((f"edit\n{target}", tasks.edit(pipe, found, target, path, edit_options)))
                 report.wrote(path)
         report.edited(calls[0] / len(to))
         if strip:
@@ -155,26 +162,30 @@ def edit(
             report.wrote(tasks.write_page(tiles, page))
 
 
-@app.command
+@app.command(help_epilogue=examples.SWEEP)
 def sweep(
-    photo: Path,
+    photo: Photo,
     /,
     *,
-    to: Annotated[str, Parameter(name="--to", help="what to make of it", validator=utf8)],
+    to: Annotated[str, Parameter(name="--to", help="prompt of the edited picture", validator=check_utf8)],
     prompt: Prompt = "",
-    rows: Annotated[str, Parameter(help="a setting and its values, one for each row of the grid")] = "guidance=1,1.5,2",
-    columns: Annotated[str, Parameter(help="another, for the columns")] = "strength=0.5,0.75,1",
+    rows: Annotated[str, Parameter(help="setting to vary by row, and its values")] = "guidance=1,1.5,2",
+    columns: Annotated[str, Parameter(help="setting to vary by column, and its values")] = "strength=0.5,0.75,1",
     output: Output = None,
     mask: Mask = None,
     format: OutputFormat = "human",
     model: ModelOptions = MODEL,
     options: InversionOptions = INVERSION,
 ) -> None:
-    """Draw a grid of edits of one photograph over two settings."""
+    """Draw a grid of edits of one photograph, varying two settings.
+
+    Settings: guidance, source-correction, strength, steps, iterations, tolerance,
+    lambda-pair, lambda-kl, noise-correction.
+    """
     with console.reporting(format) as report:
         image = tasks.photograph(photo)
         (path,) = tasks.outputs(output, photo, "-sweep.png")
-        axes = [grid.axis("--rows", rows), grid.axis("--columns", columns)]
+        axes = [grid.parse_axis("--rows", rows), grid.parse_axis("--columns", columns)]
         if axes[0][0] == axes[1][0]:
             raise ValueError(f"--rows and --columns both vary {axes[0][0]}: name two settings")
         pipe = tasks.load(model, report)
@@ -185,9 +196,9 @@ def sweep(
 app.command(bench)
 
 
-@app.command
-def info(inversion: Path, /, *, format: OutputFormat = "human") -> None:
-    """Show how an inversion was made and how good it is. No model is loaded."""
+@app.command(help_epilogue=examples.INFO)
+def info(inversion: InversionFile, /, *, format: OutputFormat = "human") -> None:
+    """Show how an inversion was made and how good it is. This does not load the model."""
     fields = {"file": str(inversion), **dataclasses.asdict(tasks.inversion(inversion).record)}
     if format == "json":
         console.print_json(fields)
@@ -195,9 +206,9 @@ def info(inversion: Path, /, *, format: OutputFormat = "human") -> None:
         console.print_fields(fields)
 
 
-@app.command
+@app.command(help_epilogue=examples.PRESETS)
 def presets(*, format: OutputFormat = "human") -> None:
-    """List the models whose settings are known."""
+    """List the presets: models that can be used by name, with settings for inversion and editing."""
     from renoise.pipelines.presets import PRESETS
 
     if format == "json":
@@ -206,44 +217,47 @@ def presets(*, format: OutputFormat = "human") -> None:
         console.print_presets(PRESETS.values())
 
 
-@app.command
+@app.command(help_epilogue=examples.DEMO)
 def demo(
-    photo: Path | None = None,
+    photo: Annotated[Path | None, Parameter(help="photograph (default: a bundled picture of fruits)")] = None,
     /,
     *,
     prompt: Prompt | None = None,
     to: Annotated[
-        list[str] | None, Parameter(name="--to", help="edits to make instead", negative="", validator=utf8)
+        list[str] | None,
+        Parameter(
+            name="--to", help="prompt of an edit, instead of the built-in ones", negative="", validator=check_utf8
+        ),
     ] = None,
-    output: Annotated[Path, Parameter(name=["--output", "-o"], help="a folder")] = Path("renoise-demo"),
+    output: Annotated[Path, Parameter(name=["--output", "-o"], help="folder to write to")] = Path("renoise-demo"),
     format: OutputFormat = "human",
     model: ModelOptions = MODEL,
     options: InversionOptions = INVERSION,
 ) -> None:
-    """Invert, reconstruct and edit one photograph, and lay the pictures side by side in a labelled strip."""
-    from renoise.cli.demo import edits, example, show, written
+    """Invert, reconstruct and edit one photograph, and write the pictures side by side as a labelled strip."""
+    from renoise.cli.demo import edits, example, output_names, run
 
     with console.reporting(format) as report:
         title = "photograph"
         if photo is None:
             photo, caption = example()
             title, prompt = "drawn by orchard", caption if prompt is None else prompt
-            model = dataclasses.replace(model, model=model.model or DEFAULT_MODEL)  # its own picture needs no warning
+            model = dataclasses.replace(model, model=model.model or DEFAULT_MODEL)  # no warning for its own picture
         image = tasks.photograph(photo)
         prompt = prompt or ""
-        wishes = [("edit", text) for text in to] if to else edits(prompt)
-        for name in written(len(wishes)):
+        targets = [("edit", text) for text in to] if to else edits(prompt)
+        for name in output_names(len(targets)):
             tasks.outputs(output / name, photo, Path(name).suffix)
-        show(tasks.load(model, report), image, title, prompt, wishes, options, output, report)
+        run(tasks.load(model, report), image, title, prompt, targets, options, output, report)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; its exit status: 0, 2 for wrong input, 1 for a fault of ours, 130 when interrupted."""
+    """Run a command and return its exit status: 0, 2 for invalid input, 1 for an internal error, 130 if interrupted."""
     tokens = list(sys.argv[1:] if argv is None else argv)
     try:
         app(tokens, exit_on_error=False, print_error=False, result_action="return_none")
-    except BrokenPipeError:  # who read our output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at the end
+    except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise the flush at exit fails
         return console.INTERNAL
     except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("RENOISE_DEBUG"):

@@ -1,9 +1,10 @@
-"""What the command line shows: progress on stderr while it works, one report at the end, one line for an error."""
+"""Output of the command line: progress on stderr, one report at the end, and one line for an error."""
 
 import dataclasses
 import json
 import math
 import sys
+import textwrap
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,11 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
 
 if TYPE_CHECKING:
     from renoise.inversion import Inversion
@@ -23,14 +21,14 @@ if TYPE_CHECKING:
 
 Format = Literal["human", "json"]
 INTERRUPTED, WRONG_INPUT, INTERNAL = 130, 2, 1
-_PIPE_WIDTH = 300
+_WIDTH = 80
 _OUT_OF_MAIN_MEMORY = ("can't allocate memory", "cannot allocate memory")
 _OUT_OF_MEMORY = ("out of memory", *_OUT_OF_MAIN_MEMORY)
 _UNREACHABLE = "the Hugging Face Hub cannot be reached, and the model is not in the local cache"
-_HUB_TROUBLE = {  # by the name of the error that huggingface_hub raised, the most telling first
-    "GatedRepoError": "accept its licence on its page at huggingface.co, then log in: hf auth login",
+_HUB_HINTS = {  # by the class name of the error of huggingface_hub, the most specific first
+    "GatedRepoError": "accept its license on its page at huggingface.co, then log in: hf auth login",
     "RepositoryNotFoundError": "there is no such model on the Hugging Face Hub, or it is private",
-    "RevisionNotFoundError": "there is no such revision of it",
+    "RevisionNotFoundError": "there is no such revision of this model",
     "OfflineModeIsEnabled": "it is not in the local cache, and HF_HUB_OFFLINE is set",
     "ConnectError": _UNREACHABLE,
     "ConnectTimeout": _UNREACHABLE,
@@ -41,7 +39,14 @@ _HUB_TROUBLE = {  # by the name of the error that huggingface_hub raised, the mo
 
 @dataclasses.dataclass
 class Report:
-    """What one command did. `data` is the object that --format json prints."""
+    """The report of one command.
+
+    Args:
+        format: "human" prints lines of text, "json" prints `data`.
+        data: names and values of the results.
+        lines: lines of text for people.
+        warnings: messages of one line each.
+    """
 
     format: Format = "human"
     data: dict[str, Any] = dataclasses.field(default_factory=lambda: {"outputs": []})
@@ -49,19 +54,19 @@ class Report:
     warnings: list[str] = dataclasses.field(default_factory=list)
 
     def wrote(self, path: Path) -> None:
-        """Add an output that now exists. People read its path at once, on stdout, so that paths can be piped on."""
+        """Add an output file. In human format, print its path to stdout at once, so that it can be piped."""
         self.data["outputs"].append(str(path))
         if self.format == "human":
             print(path, flush=True)
 
     def warn(self, text: str) -> None:
-        """Add a warning, once however often it comes."""
+        """Add a warning, unless it was added before."""
         text = one_line(text)
         if text not in self.warnings:
             self.warnings.append(text)
 
     def describe(self, inversion: "Inversion") -> None:
-        """Add an inversion's own account: prompt, quality, cost, settings."""
+        """Add the prompt, quality, cost, settings and warnings of an inversion."""
         for text in inversion.warnings:
             self.warn(text)
         psnr, ceiling = _first(inversion.psnr), _first(inversion.autoencoder_psnr)
@@ -82,12 +87,12 @@ class Report:
         self.lines.append(f"inversion       {evaluations:g} network calls in {len(residuals)} steps{residual}")
 
     def edited(self, evaluations: float) -> None:
-        """Add what each edit cost on top of the inversion; finding its mask and guidance count."""
+        """Add the network calls of each edit, including guidance and an automatic mask but not the inversion."""
         self.data["edit_evaluations"] = evaluations
         self.lines.append(f"edit            {evaluations:g} network calls each")
 
     def quality(self) -> str:
-        """How close the reconstruction is, and how close it could be; empty if that was not measured."""
+        """Describe the PSNR of the reconstruction and of the autoencoder alone. Empty if it was not measured."""
         psnr, ceiling = self.data.get("psnr"), self.data.get("autoencoder_psnr")
         if psnr is None:
             return ""
@@ -96,7 +101,7 @@ class Report:
 
 @contextmanager
 def reporting(output_format: Format) -> Iterator[Report]:
-    """Time a command, collect its warnings and print its report, unless it fails."""
+    """Measure the time of a command, collect its warnings, and print its report if it succeeds."""
     report, began = Report(output_format), time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")  # deprecations and the like are for developers
@@ -115,7 +120,11 @@ def reporting(output_format: Format) -> Iterator[Report]:
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, if that is a terminal; yields the function that is told (evaluations done, evaluations expected)."""
+    """Show a progress bar on stderr, if that is a terminal.
+
+    Yields:
+        A function to call with (evaluations done, evaluations expected).
+    """
     console = Console(stderr=True)
     columns = (
         SpinnerColumn(),
@@ -130,109 +139,109 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def note(text: str) -> None:
-    """A line for people who wait: on stderr, if that is a terminal."""
+    """Print a status line to stderr, if that is a terminal."""
     if sys.stderr.isatty():
         print(text, file=sys.stderr)
 
 
 def print_json(data: Mapping[str, Any]) -> None:
-    """One JSON object on stdout. JSON knows no infinity: it becomes the string "inf", and nan null."""
-    print(json.dumps(_plain(data), ensure_ascii=False, indent=2), flush=True)
+    """Print one JSON object to stdout. Infinity becomes the string "inf", and nan becomes null."""
+    print(json.dumps(_to_json(data), ensure_ascii=False, indent=2), flush=True)
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:
-    """Names and values, one a line; what is nested bears its owner's name in front. Numbers are rounded, for people."""
-    flat = dict(_flat(fields))
+    """Print names and values, one per line. Nested names are joined by dots, and numbers are rounded."""
+    flat = dict(_flatten(fields))
     width = max(map(len, flat))
     for name, value in flat.items():
-        print(
-            f"{name:<{width}}  {value if isinstance(value, str) else json.dumps(_rounded(value), ensure_ascii=False)}"
-        )
+        print(f"{name:<{width}}  {value if isinstance(value, str) else json.dumps(_round(value), ensure_ascii=False)}")
 
 
 def print_presets(presets: Iterable["Preset"]) -> None:
-    """A table of presets."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("name", "repository", "steps", "kind", "licence", "settings", "of the paper"):
-        table.add_column(heading, overflow="fold")
+    """Print presets for people, in lines of at most 80 characters."""
+    row = "{:<16} {:>4} {:>5}  {:<8}  {}"
+    print(row.format("name", "size", "steps", "settings", "settings of the paper"))
     for preset in presets:
-        settings = preset.settings.source if preset.settings else "the rule for its sampler"
-        paper = preset.paper or "none"
-        cells = (preset.name, preset.repository, str(preset.steps), preset.about, preset.license, settings, paper)
-        table.add_row(*map(Text, cells))  # Text: a bracket in a name is no markup
-        table.add_row()
-    console = Console()  # as wide as the terminal; into a file or pipe as wide as it needs
-    (console if console.is_terminal else Console(width=_PIPE_WIDTH)).print(table)
+        settings = "measured" if preset.settings else "rule"
+        print(row.format(preset.name, preset.size, preset.steps, settings, preset.paper or "none"))
+        for text in (preset.about, f"license: {preset.license}"):
+            print(textwrap.fill(text, _WIDTH, initial_indent="  ", subsequent_indent="  "))
+    print(
+        "\nsize: width and height in pixels"
+        "\nsettings: measured for this model, or chosen by a rule for its sampler"
+        "\nsettings of the paper: used by --settings paper"
+        "\nAll fields, such as the repository: renoise presets --format json"
+    )
 
 
 def one_line(text: object) -> str:
-    """A text with its line breaks and runs of spaces made single spaces."""
+    """Replace line breaks and repeated spaces of a text by single spaces."""
     return " ".join(str(text).split())
 
 
 def explain(error: BaseException) -> tuple[int, str]:
-    """The exit status and the one line for an error."""
+    """Return the exit status and the one-line message of an error."""
     text = one_line(error) or type(error).__name__
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, "interrupted"
     if isinstance(error, MemoryError) or any(sign in text.lower() for sign in _OUT_OF_MEMORY):
         main = isinstance(error, MemoryError) or any(sign in text.lower() for sign in _OUT_OF_MAIN_MEMORY)
-        # a CPU calculates in bf16 many times slower, and has nowhere to offload to
-        remedies = "--vae-tiling" if main or not accelerated() else "--dtype bf16, --vae-tiling, --cpu-offload"
+        # A CPU computes in bf16 many times slower, and offloading needs an accelerator.
+        remedies = "--vae-tiling" if main or not has_accelerator() else "--dtype bf16, --vae-tiling, --cpu-offload"
         return WRONG_INPUT, f"out of memory: lower --width and --height, or try {remedies}"
-    if hint := _hub_trouble(error):
+    if hint := _hub_hint(error):
         what = text.partition(": ")[0] if "cannot be loaded" in text else "a model cannot be loaded"
         return WRONG_INPUT, f"{what}: {hint}"
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return WRONG_INPUT, f"{error.filename}: {error.strerror}"
-    if isinstance(error, OSError | ValueError):  # what the library and the system refuse
+    if isinstance(error, OSError | ValueError):  # errors of the library and the operating system
         return WRONG_INPUT, text
     return INTERNAL, f"{type(error).__name__}: {text} (unexpected; RENOISE_DEBUG=1 shows where)"
 
 
-def accelerated() -> bool:
-    """Whether there is something faster than the CPU."""
+def has_accelerator() -> bool:
+    """Return whether there is an accelerator, such as a GPU."""
     import torch
 
     return torch.accelerator.is_available()
 
 
-def _hub_trouble(error: BaseException | None) -> str | None:
-    """What to do about an error that began at the Hugging Face Hub; None for any other."""
+def _hub_hint(error: BaseException | None) -> str | None:
+    """Return a hint for an error that the Hugging Face Hub caused, or None for any other error."""
     names = set[str]()
     while error is not None:
         names.add(type(error).__name__)
         error = error.__cause__ or error.__context__
-    return next((hint for name, hint in _HUB_TROUBLE.items() if name in names), None)
+    return next((hint for name, hint in _HUB_HINTS.items() if name in names), None)
 
 
-def _flat(fields: Mapping[str, Any], owner: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(fields: Mapping[str, Any], owner: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in fields.items():
         if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{owner}{name}.")
+            yield from _flatten(value, f"{owner}{name}.")
         else:
             yield owner + name, value
 
 
-def _rounded(value: Any) -> Any:
+def _round(value: Any) -> Any:
     if isinstance(value, list):
-        return [_rounded(item) for item in value]
-    return float(f"{value:.4g}") if isinstance(value, float) else _plain(value)
+        return [_round(item) for item in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else _to_json(value)
 
 
 def _first(values: Any) -> Any:
-    """The command line works on one picture: of a batch's list, the only entry."""
+    """Return the first entry of a list. The command line works on one picture, so batches have one entry."""
     return values[0] if isinstance(values, list | tuple) and values else values
 
 
-def _plain(value: Any) -> Any:
-    """Made of what JSON can hold."""
+def _to_json(value: Any) -> Any:
+    """Convert a value to types that JSON supports."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _plain(dataclasses.asdict(value))
+        return _to_json(dataclasses.asdict(value))
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_to_json(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
     if isinstance(value, float) and value.is_integer():

@@ -1,4 +1,4 @@
-"""`renoise demo`: the bundled example picture, three edits of a caption, and the strip that shows them."""
+"""The command `renoise demo`: an example picture, three edits of its caption, and a strip that shows them."""
 
 import json
 import re
@@ -27,16 +27,24 @@ _FRUITS = {"lemon": "a yellow lemon", "plum": "a purple plum"}
 
 
 def example() -> tuple[Path, str]:
-    """The bundled picture, which `orchard` drew, and its caption."""
+    """Return the bundled example picture, drawn by `orchard`, and its caption.
+
+    Raises:
+        FileNotFoundError: if the installation does not include the picture.
+    """
     folder = files("renoise") / "orchard"
     picture = Path(str(folder / "example.png"))
     if not picture.exists():
-        raise FileNotFoundError("this installation has no example picture: name one, renoise demo PHOTO --prompt …")
+        raise FileNotFoundError("this installation has no example picture: pass one with renoise demo PHOTO --prompt …")
     return picture, json.loads((folder / "example.json").read_text(encoding="utf-8"))["prompt"]
 
 
 def edits(prompt: str) -> list[tuple[str, str]]:
-    """Three (kind of edit, prompt): background, kind and colour of a caption in orchard's words, else three of any picture."""
+    """Return three pairs (kind of edit, prompt) for a photograph with this prompt.
+
+    For a caption of orchard's form they change the background, the kind of fruit and its colour. For other prompts they
+    change the scene to night, snow and a painting.
+    """
     if not prompt:
         return [
             ("edit", f"a photo of a {what} background")
@@ -67,23 +75,23 @@ def _article(word: str) -> str:
     return "an" if word[0] in "aeiou" else "a"
 
 
-def written(edits: int) -> list[str]:
-    """The names of the files that `show` writes."""
+def output_names(edits: int) -> list[str]:
+    """Return the names of the files that `run` writes."""
     endings = [ending.removeprefix("-") for ending in tasks.edit_endings(edits)]
     return ["inversion.safetensors", "reconstruction.png", *endings, "strip.png"]
 
 
-def show(
+def run(
     pipe: Any,
     image: Image,
     title: str,
     prompt: str,
-    wishes: Sequence[tuple[str, str]],
+    targets: Sequence[tuple[str, str]],
     options: InversionOptions,
     folder: Path,
     report: Report,
 ) -> None:
-    """Invert, reconstruct and edit; every output is written as soon as it exists, the strip of them all last."""
+    """Invert, reconstruct and edit a photograph. Write each output at once, and the strip of all pictures last."""
     inversion = tasks.invert(pipe, image, prompt, options)
     report.describe(inversion)
     report.wrote(inversion.save(folder / "inversion.safetensors"))
@@ -94,9 +102,9 @@ def show(
         ("reconstruction\n" + report.quality().replace(", ", "\n"), tasks.reconstruct(pipe, inversion, path)),
     ]
     report.wrote(path)
-    for (what, target), ending in zip(wishes, tasks.edit_endings(len(wishes)), strict=True):
+    for (what, target), ending in zip(targets, tasks.edit_endings(len(targets)), strict=True):
         path = folder / ending.removeprefix("-")
         tiles.append((f"{what}\n{target}", tasks.edit(pipe, inversion, target, path)))
         report.wrote(path)
-    report.data["to"] = [target for _, target in wishes]
+    report.data["to"] = [target for _, target in targets]
     report.wrote(images.save(strip(tiles), folder / "strip.png"))

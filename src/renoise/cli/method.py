@@ -1,4 +1,4 @@
-"""The method of inversion that the options ask for."""
+"""The inversion method that the options select."""
 
 import dataclasses
 from typing import TYPE_CHECKING, Any
@@ -9,17 +9,26 @@ if TYPE_CHECKING:
     from renoise.methods import Method
 
 
-def check_keeps_noise(method: str | None) -> None:
-    """Raise ValueError for a method whose drawing starts from the photograph, which files do not hold."""
+def check_has_inversion(method: str | None) -> None:
+    """Raise ValueError for a method that edits from the photograph itself, and so has no inversion to save."""
     from renoise import methods
     from renoise.methods.method import PHOTOGRAPH
 
     if method is not None and PHOTOGRAPH in methods.method_class(method).needs:
-        raise ValueError(f"--method {method} finds no noise to keep in a file: use renoise edit")
+        raise ValueError(f"--method {method} has no inversion to save: use renoise edit")
 
 
 def chosen_method(pipe: Any, options: InversionOptions, to_edit: bool) -> "Method | str":
-    """Return the method that the options ask for, with the fields that were given put in."""
+    """Return the method that the options select, with the given fields.
+
+    Args:
+        pipe: the pipeline, whose preset has default settings.
+        options: options of the inversion.
+        to_edit: whether to start from the preset's settings for edits.
+
+    Raises:
+        ValueError: if options do not apply to the method, or if the paper has no settings for the model.
+    """
     import renoise
     from renoise.methods.renoise import PLAIN, ReNoise
     from renoise.pipelines.finding import find
@@ -28,7 +37,9 @@ def chosen_method(pipe: Any, options: InversionOptions, to_edit: bool) -> "Metho
     if options.method not in (None, ReNoise.name):
         if given or options.settings != "default":
             names = [f"--{name.replace('_', '-')}" for name in (given or ["settings"])]
-            raise ValueError(f"{', '.join(names)} belong to renoise: leave them out with --method {options.method}")
+            raise ValueError(
+                f"{', '.join(names)} apply to --method renoise only: leave them out with --method {options.method}"
+            )
         return options.method
     if options.settings == "paper":
         preset = find(pipe)
@@ -39,10 +50,10 @@ def chosen_method(pipe: Any, options: InversionOptions, to_edit: bool) -> "Metho
         chosen = renoise.default_method(pipe, options.steps, to_edit=to_edit)
     if not given:
         return chosen
-    if given.get("iterations") == 0:  # plain inversion, whatever the preset begins with or corrects
+    if given.get("iterations") == 0:  # plain inversion, without the other settings of the preset
         chosen = PLAIN
     if given.get("iterations", chosen.iterations) != chosen.iterations:
-        given |= {"weights_low": None, "weights_high": None}  # they are a mean over another number of iterates
+        given |= {"weights_low": None, "weights_high": None}  # these weights are for another number of iterates
     if given.get("iterations", chosen.iterations) < 2 and "anderson" not in given:
-        given["anderson"] = False  # there are no iterates to mix
+        given["anderson"] = False  # it needs two iterates
     return dataclasses.replace(chosen, **given, source=f"{chosen.source}; changed: {', '.join(options.fields())}")

@@ -1,4 +1,4 @@
-"""The options that subcommands share. Unset ones are None: the model's preset decides."""
+"""The options that several commands share. Options that are not given are None, and the preset of the model decides."""
 
 import dataclasses
 import math
@@ -14,79 +14,126 @@ from renoise.methods import METHODS
 DEFAULT_MODEL = "orchard"
 
 
-def _known_method(_: Any, name: str | None) -> None:
+def _check_method(_: Any, name: str | None) -> None:
     if name is not None and name not in METHODS:
         raise ValueError(f"There is no method {name!r}, only {', '.join(METHODS)}.")
 
 
 _LARGEST_SEED = 2**63 - 1
 _POSITIVE, _NOT_NEGATIVE = Number(gte=1), Number(gte=0)
-_MODEL, _METHOD = Group("Model", sort_key=2), Group("Inversion (unset: as the model's preset says)", sort_key=3)
+_MODEL, _METHOD = Group("Model", sort_key=2), Group("Inversion (default: from the model's preset)", sort_key=3)
 
 
 @Parameter(name="*", group=_MODEL)
 @dataclasses.dataclass(frozen=True)
 class ModelOptions:
-    """Which model, and how it is loaded."""
+    """The model and how to load it."""
 
     model: Annotated[
-        str | None, Parameter(help="preset, local folder, .safetensors file or Hub id (default: orchard)")
+        str | None,
+        Parameter(help="name of a preset, local folder, .safetensors file or Hugging Face Hub id (default: orchard)"),
     ] = None
-    revision: Annotated[str | None, Parameter(help="branch, tag or commit on the Hub")] = None
-    variant: Annotated[str | None, Parameter(help="of the weights, such as fp16 (default: plain ones, if any)")] = None
-    config: Annotated[str | None, Parameter(help="of a .safetensors file: a model with the same parts")] = None
-    dtype: Annotated[Literal["auto", "bf16", "fp16", "fp32"], Parameter(help="number format of the network")] = "auto"
-    device: Annotated[str | None, Parameter(help="cpu, cuda, cuda:1, mps … (default: the fastest there is)")] = None
-    cpu_offload: Annotated[bool, Parameter(help="keep idle parts in main memory", negative="")] = False
-    vae_tiling: Annotated[bool, Parameter(help="encode and decode in tiles, to save memory", negative="")] = False
-    lora: Annotated[str | None, Parameter(help="LoRA weights: file, folder or Hub id")] = None
-    trust_remote_code: Annotated[bool, Parameter(help="run code that comes with the model", negative="")] = False
+    revision: Annotated[str | None, Parameter(help="branch, tag or commit of the model on the Hub")] = None
+    variant: Annotated[
+        str | None, Parameter(help="variant of the weights, such as fp16 (default: plain weights, if any)")
+    ] = None
+    config: Annotated[
+        str | None, Parameter(help="for a .safetensors file: folder or Hub id of a model with the same parts")
+    ] = None
+    dtype: Annotated[Literal["auto", "bf16", "fp16", "fp32"], Parameter(help="floating-point type of the network")] = (
+        "auto"
+    )
+    device: Annotated[
+        str | None, Parameter(help="device: cpu, cuda, cuda:1, mps … (default: the fastest available)")
+    ] = None
+    cpu_offload: Annotated[
+        bool,
+        Parameter(
+            help="keep unused parts of the model in main memory, to save GPU memory", negative="", show_default=False
+        ),
+    ] = False
+    vae_tiling: Annotated[
+        bool, Parameter(help="encode and decode the picture in tiles, to save memory", negative="", show_default=False)
+    ] = False
+    lora: Annotated[str | None, Parameter(help="LoRA weights to load: file, folder or Hub id")] = None
+    trust_remote_code: Annotated[
+        bool, Parameter(help="allow running code that comes with the model", negative="", show_default=False)
+    ] = False
 
 
 @Parameter(name="*", group=_METHOD)
 @dataclasses.dataclass(frozen=True)
 class InversionOptions:
-    """How a photograph is inverted."""
+    """Settings of the inversion."""
 
-    steps: Annotated[int | None, Parameter(help="sampler steps", validator=_POSITIVE)] = None
-    strength: Annotated[float | None, Parameter(help="how far to noise: (0, 1]", validator=Number(gt=0, lte=1))] = None
-    seed: Annotated[int | None, Parameter(help="of the random numbers", validator=Number(gte=0, lte=_LARGEST_SEED))] = (
-        None
-    )
-    width: Annotated[int | None, Parameter(help="pixels", validator=_POSITIVE)] = None
-    height: Annotated[int | None, Parameter(help="pixels", validator=_POSITIVE)] = None
-    iterations: Annotated[int | None, Parameter(help="K of the paper; 0: plain DDIM", validator=_NOT_NEGATIVE)] = None
-    tolerance: Annotated[float | None, Parameter(help="residual that is small enough", validator=_NOT_NEGATIVE)] = None
-    lambda_pair: Annotated[float | None, Parameter(help="edit loss: uncorrelated noise", validator=_NOT_NEGATIVE)] = (
-        None
-    )
-    lambda_kl: Annotated[float | None, Parameter(help="edit loss: normal noise", validator=_NOT_NEGATIVE)] = None
-    noise_correction: Annotated[
-        float | None, Parameter(help="how far noise may move, 0 to inf", validator=_NOT_NEGATIVE)
+    steps: Annotated[int | None, Parameter(help="number of sampler steps", validator=_POSITIVE)] = None
+    strength: Annotated[
+        float | None,
+        Parameter(
+            help="how far to noise the photograph, from 0 to 1 (1: to pure noise)", validator=Number(gt=0, lte=1)
+        ),
     ] = None
-    anderson: Annotated[bool | None, Parameter(help="Anderson acceleration")] = None
+    seed: Annotated[
+        int | None, Parameter(help="seed of the random numbers", validator=Number(gte=0, lte=_LARGEST_SEED))
+    ] = None
+    width: Annotated[
+        int | None, Parameter(help="width in pixels; the photograph is cropped to it", validator=_POSITIVE)
+    ] = None
+    height: Annotated[
+        int | None, Parameter(help="height in pixels; the photograph is cropped to it", validator=_POSITIVE)
+    ] = None
+    iterations: Annotated[
+        int | None,
+        Parameter(
+            help="fixed-point iterations per step (K in the paper); 0 is plain DDIM inversion", validator=_NOT_NEGATIVE
+        ),
+    ] = None
+    tolerance: Annotated[
+        float | None,
+        Parameter(
+            help="stop iterating when the residual falls below this value; 0 runs all iterations",
+            validator=_NOT_NEGATIVE,
+        ),
+    ] = None
+    lambda_pair: Annotated[
+        float | None,
+        Parameter(help="weight of the edit loss that keeps the noise uncorrelated", validator=_NOT_NEGATIVE),
+    ] = None
+    lambda_kl: Annotated[
+        float | None,
+        Parameter(help="weight of the edit loss that keeps the noise normally distributed", validator=_NOT_NEGATIVE),
+    ] = None
+    noise_correction: Annotated[
+        float | None,
+        Parameter(
+            help="how far the noise of stochastic samplers may change, from 0 to inf (inf: exact steps)",
+            validator=_NOT_NEGATIVE,
+        ),
+    ] = None
+    anderson: Annotated[bool | None, Parameter(help="use Anderson acceleration, which needs fewer iterations")] = None
     first_guess: Annotated[
-        Literal["latent", "epsilon", "posterior"] | None, Parameter(help="where the iteration begins")
+        Literal["latent", "epsilon", "posterior"] | None, Parameter(help="starting point of the iteration")
     ] = None
 
     settings: Annotated[
-        Literal["default", "paper"], Parameter(help="start from the settings measured best, or from the paper's")
+        Literal["default", "paper"], Parameter(help="base settings: those of the preset, or those of the paper")
     ] = "default"
     method: Annotated[
-        str | None, Parameter(help=f"{', '.join(METHODS)} (default: renoise)", validator=_known_method)
+        str | None,
+        Parameter(help=f"inversion method: {', '.join(METHODS)} (default: renoise)", validator=_check_method),
     ] = None
 
     def given(self) -> dict[str, Any]:
-        """Return the options that were given."""
+        """Return the options that differ from their defaults."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {f.name: values[f.name] for f in dataclasses.fields(self) if values[f.name] != f.default}
 
     def fields(self) -> dict[str, Any]:
-        """Return those of them that are fields of ReNoise."""
-        return {name: value for name, value in self.given().items() if name not in _ARGUMENTS}
+        """Return the given options that are fields of ReNoise."""
+        return {name: value for name, value in self.given().items() if name not in _INVERT_ARGUMENTS}
 
 
-_ARGUMENTS = (
+_INVERT_ARGUMENTS = (
     "steps",
     "strength",
     "seed",
@@ -94,39 +141,63 @@ _ARGUMENTS = (
     "height",
     "method",
     "settings",
-)  # of renoise.invert; the others are fields of ReNoise
-MODEL, INVERSION = ModelOptions(), InversionOptions()  # nothing given
+)  # arguments of renoise.invert; all other options are fields of ReNoise
+MODEL, INVERSION = ModelOptions(), InversionOptions()  # no option given
 
 
-def utf8(_: Any, texts: str | list[str] | None) -> None:
-    """A shell passes on any bytes, and Python keeps those that are no UTF-8 as lone surrogates."""
+def check_utf8(_: Any, texts: str | list[str] | None) -> None:
+    """Raise ValueError for a text that is not valid UTF-8.
+
+    Python decodes invalid bytes of the command line as lone surrogates.
+    """
     for text in [texts] if isinstance(texts, str) else texts or []:
         if any("\ud800" <= letter <= "\udfff" for letter in text):
             raise ValueError("The text is not valid UTF-8.")
 
 
 Output = Annotated[
-    Path | None, Parameter(name=["--output", "-o"], help="default: named after the input, in this folder")
+    Path | None,
+    Parameter(
+        name=["--output", "-o"],
+        help="file or existing folder to write to (default: a file in this folder, named after the input)",
+    ),
 ]
 OutputFormat = Annotated[
-    Format, Parameter(name="--format", help="json: one object on stdout, for programs (none on an error)")
+    Format, Parameter(name="--format", help="format of the report; json prints one object to stdout")
 ]
-Prompt = Annotated[str, Parameter(help="what the photograph shows", validator=utf8)]
+Photo = Annotated[Path, Parameter(help="photograph: PNG, JPEG, WebP, HEIC or another format of Pillow")]
+InversionFile = Annotated[Path, Parameter(help="inversion: a .safetensors file written by renoise invert")]
+Prompt = Annotated[str, Parameter(help="description of the photograph", validator=check_utf8)]
 Guidance = Annotated[
-    float | None, Parameter(help="guidance scale (default: the preset's)", validator=Number(gte=0, lt=math.inf))
+    float | None, Parameter(help="guidance scale (default: from the preset)", validator=Number(gte=0, lt=math.inf))
 ]
-Negative = Annotated[str | None, Parameter(help="what the picture does not show", validator=utf8)]
+Negative = Annotated[
+    str | None, Parameter(help="description of what the picture should not show", validator=check_utf8)
+]
 SourceCorrection = Annotated[
     float | None,
-    Parameter(help="0 to 1: how much of what an inexact inversion lacks is added", validator=Number(gte=0, lte=1)),
+    Parameter(
+        help="how much to correct errors of the inversion, from 0 to 1; costs one more evaluation per step",
+        validator=Number(gte=0, lte=1),
+    ),
 ]
 Mask = Annotated[
-    str | None, Parameter(help="picture, white where it may change; auto: found; none (default: the preset's)")
+    str | None,
+    Parameter(
+        help="where the picture may change: a picture file (white: may change), auto or none (default: from the preset)"
+    ),
 ]
-KeepOutside = Annotated[bool, Parameter(help="put the photograph's own pixels back outside the mask", negative="")]
-Strip = Annotated[Path | None, Parameter(help="also write source and edits side by side, labelled, to this picture")]
-Page = Annotated[Path | None, Parameter(help="also write a page, .html, with sliders between source and edits")]
+KeepOutside = Annotated[
+    bool, Parameter(help="copy the pixels outside the mask from the photograph", negative="", show_default=False)
+]
+Strip = Annotated[Path | None, Parameter(help="also write a picture with the source and all edits side by side")]
+Page = Annotated[Path | None, Parameter(help="also write an .html page with a slider between the source and each edit")]
 Targets = Annotated[
     list[str],
-    Parameter(name="--to", help="what to make of it; repeat it for more pictures", negative="", validator=utf8),
+    Parameter(
+        name="--to",
+        help="prompt of the edited picture; repeat the option for more pictures",
+        negative="",
+        validator=check_utf8,
+    ),
 ]

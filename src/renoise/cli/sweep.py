@@ -1,4 +1,4 @@
-"""A grid of edits over two settings."""
+"""A grid of edits that varies two settings."""
 
 import dataclasses
 from pathlib import Path
@@ -12,21 +12,25 @@ if TYPE_CHECKING:
 
     from renoise.inversion import Inversion
 
-_OF_EDITS = {"guidance": "guidance_scale", "source_correction": "source_correction"}
-_INTEGERS = ("steps", "iterations")
-_OF_INVERSIONS = ("strength", "steps", "iterations", "tolerance", "lambda_pair", "lambda_kl", "noise_correction")
+_EDIT_SETTINGS = {"guidance": "guidance_scale", "source_correction": "source_correction"}
+_INTEGER_SETTINGS = ("steps", "iterations")
+_INVERSION_SETTINGS = ("strength", "steps", "iterations", "tolerance", "lambda_pair", "lambda_kl", "noise_correction")
 
 
-def axis(option: str, text: str) -> tuple[str, list[float]]:
-    """A setting and its values: "guidance=1,1.5,2"."""
+def parse_axis(option: str, text: str) -> tuple[str, list[float]]:
+    """Parse a setting and its values, as in "guidance=1,1.5,2".
+
+    Raises:
+        ValueError: if there is no such setting, or a value is not a number. The message names `option`.
+    """
     name, _, values = text.partition("=")
     name = name.strip().replace("-", "_")
-    if name not in (known := (*_OF_EDITS, *_OF_INVERSIONS)):
-        raise ValueError(f"{option} {text}: no setting {name!r}, there are {', '.join(known)}")
+    if name not in (known := (*_EDIT_SETTINGS, *_INVERSION_SETTINGS)):
+        raise ValueError(f"{option} {text}: no setting {name!r}, choose one of {', '.join(known)}")
     try:
-        numbers = [_number(name, value) for value in values.split(",")]
+        numbers = [_parse_number(name, value) for value in values.split(",")]
     except ValueError:
-        kind = "whole numbers" if name in _INTEGERS else "numbers"
+        kind = "whole numbers" if name in _INTEGER_SETTINGS else "numbers"
         raise ValueError(f"{option} {text}: write {kind} after the =, such as {name}=1,2,3") from None
     return name, numbers
 
@@ -41,27 +45,30 @@ def draw(
     mask: str | None,
     path: Path,
 ) -> None:
-    """Draw the edit at every pair of values; a photograph is inverted once for each setting of the inversion."""
+    """Draw an edit for every pair of values, and write the grid to `path` after each row.
+
+    The photograph is inverted once for each combination of inversion settings.
+    """
     (row, rows), (column, columns) = axes
     found: dict[tuple, Inversion] = {}
     tiles = []
     for a in rows:
         for b in columns:
             values = {row: a, column: b}
-            inverting: dict[str, Any] = {n: v for n, v in values.items() if n in _OF_INVERSIONS}
+            inverting: dict[str, Any] = {n: v for n, v in values.items() if n in _INVERSION_SETTINGS}
             key = tuple(inverting.items())
             if key not in found:
                 found[key] = tasks.invert(pipe, image, prompt, dataclasses.replace(options, **inverting), to_edit=True)
-            drawing: dict[str, Any] = {_OF_EDITS[n]: v for n, v in values.items() if n in _OF_EDITS}
-            how = dataclasses.replace(tasks.EditOptions(mask=mask), **drawing)
-            picture = tasks.edit(pipe, found[key], target, None, how)
+            drawing: dict[str, Any] = {_EDIT_SETTINGS[n]: v for n, v in values.items() if n in _EDIT_SETTINGS}
+            edit_options = dataclasses.replace(tasks.EditOptions(mask=mask), **drawing)
+            picture = tasks.edit(pipe, found[key], target, None, edit_options)
             tiles.append((f"{row} {a:g}\n{column} {b:g}", picture))
-        tasks.write_strip(tiles, path, columns=len(columns))  # what an interruption leaves
+        tasks.write_strip(tiles, path, columns=len(columns))  # an interruption keeps the finished rows
 
 
-def _number(name: str, text: str) -> float | int:
+def _parse_number(name: str, text: str) -> float | int:
     value = float(text)
-    if name not in _INTEGERS:
+    if name not in _INTEGER_SETTINGS:
         return value
     if value != int(value):
         raise ValueError(f"{name} is a whole number")

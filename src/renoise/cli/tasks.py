@@ -1,4 +1,7 @@
-"""What the subcommands share: look at the input before anything slow begins, load, invert, draw and write, with progress."""
+"""Functions that the commands share: check the input, load the model, invert, edit and write, with progress.
+
+Checks run before anything slow, such as loading a model.
+"""
 
 import dataclasses
 import os
@@ -15,50 +18,59 @@ if TYPE_CHECKING:
 
     from renoise.inversion import Inversion
 
-_IN_THE_PICTURE = (
-    "model",
-    "revision",
-    "sampler",
-    "num_inference_steps",
-    "strength",
-    "seed",
-    "width",
-    "height",
-    "settings",
-)
+_PICTURE_RECORD = (
+    "model", "revision", "sampler", "num_inference_steps", "strength", "seed", "width", "height", "settings",
+)  # fmt: skip
 
 
 def photograph(path: Path) -> "Image":
-    """The photograph in a file."""
+    """Read a photograph from a file."""
     from renoise import images
 
     return images.open_image(path)
 
 
 def check_mask(path: Path) -> None:
-    """Raises what is wrong with a mask's file, before a model is loaded for it."""
+    """Raise an error if a file is not a readable mask."""
     from renoise import images
 
     images.masks(path, 8, 8)
 
 
 def inversion(path: Path, without: Mapping[str, Any] | None = None) -> "Inversion":
-    """The inversion in a file. ValueError if an option is given (not None) that can no longer have an effect on it."""
+    """Read an inversion from a file.
+
+    Args:
+        path: the file.
+        without: options that have no effect on an existing inversion. None marks options that were not given.
+
+    Raises:
+        ValueError: if one of these options was given, or if the file holds several pictures.
+    """
     from renoise.inversion import Inversion
 
     found = Inversion.load(path)
     idle = [f"--{name.replace('_', '-')}" for name, value in (without or {}).items() if value is not None]
     if idle:
-        raise ValueError(f"{path} is inverted already: leave out {', '.join(idle)}, there is no effect any more")
+        raise ValueError(f"{path} is already inverted: leave out {', '.join(idle)}, which would have no effect")
     if len(found) != 1:
         raise ValueError(
-            f"{path} holds {len(found)} pictures, the command line works on one: save inversion[i] by itself"
+            f"{path} holds {len(found)} pictures, the command line works on one: save inversion[i] to its own file"
         )
     return found
 
 
 def outputs(given: Path | None, source: Path, *endings: str) -> list[Path]:
-    """Where the outputs go, one per ending. ValueError, before any work, for a path that cannot be written so."""
+    """Return the paths of the outputs, one for each ending.
+
+    Args:
+        given: file or existing folder that the user named, or None for the current folder.
+        source: the input file, which gives the outputs their names.
+        endings: endings of the names, such as "-edit-1.png".
+
+    Raises:
+        ValueError: if a path cannot be written.
+    """
     names = [source.stem + ending for ending in endings]
     if given is None:
         paths = [Path(name) for name in names]
@@ -74,22 +86,22 @@ def outputs(given: Path | None, source: Path, *endings: str) -> list[Path]:
 
 
 def edit_endings(count: int) -> list[str]:
-    """The endings of the pictures of several edits."""
+    """Return the endings of the file names of several edits."""
     return [f"-edit-{number}.png" for number in range(1, count + 1)]
 
 
 def load(options: ModelOptions, report: console.Report) -> Any:
-    """The pipeline, as the options want it."""
+    """Load the pipeline that the options select. Warn if the default model was not chosen explicitly."""
     import renoise
     from renoise.pipelines.quiet import quiet
 
     if options.model is None:
-        report.warn(_knows_fruits())
+        report.warn(_default_model_warning())
     name, dtype = _absolute(options.model or DEFAULT_MODEL), options.dtype
-    if options.cpu_offload and not console.accelerated():
-        raise ValueError("--cpu-offload needs an accelerator to run on, and there is none here: leave it out")
+    if options.cpu_offload and not console.has_accelerator():
+        raise ValueError("--cpu-offload needs an accelerator, such as a GPU, but there is none: leave it out")
     if options.cpu_offload and dtype == "auto":
-        dtype = "bf16"  # it is loaded on the CPU, but runs on the accelerator
+        dtype = "bf16"  # the model is loaded on the CPU but runs on the accelerator
     _check_device(options.device)
     quiet()
     console.note(f"loading {name} …")
@@ -112,11 +124,11 @@ def load(options: ModelOptions, report: console.Report) -> Any:
 
 
 def same_model(options: ModelOptions, path: Path, found: "Inversion") -> ModelOptions:
-    """The options with the model that an inversion was made with. ValueError if they name another."""
+    """Return the options with the model of an inversion. Raise ValueError if they name another model."""
     from renoise.pipelines.finding import find
 
     own, wanted, revision = found.record.model, options.model, found.record.revision
-    if wanted is not None and Path(wanted).exists():  # a folder or file may be the same model elsewhere
+    if wanted is not None and Path(wanted).exists():  # a folder or file may be a copy of the same model
         return options
     if wanted is not None and wanted != own and (find(wanted) is None or find(wanted) is not find(own)):
         raise ValueError(f"{path} was made with {own}, not with {wanted}: leave --model out, or invert it again")
@@ -126,7 +138,7 @@ def same_model(options: ModelOptions, path: Path, found: "Inversion") -> ModelOp
 def invert(
     pipe: Any, image: "Image", prompt: str, options: InversionOptions, *, to_edit: bool = False, **call: Any
 ) -> "Inversion":
-    """Invert one photograph; with `to_edit` by the preset's settings for edits."""
+    """Invert one photograph. `to_edit` uses the settings of the preset for edits."""
     import renoise
 
     with console.progress("inverting") as progress:
@@ -146,7 +158,7 @@ def invert(
 
 
 def reconstruct(pipe: Any, found: "Inversion", path: Path) -> "Image":
-    """The reconstruction, written to `path`."""
+    """Reconstruct the photograph, write it to `path` and return it."""
     import renoise
 
     with console.progress("reconstructing") as progress:
@@ -157,7 +169,7 @@ def reconstruct(pipe: Any, found: "Inversion", path: Path) -> "Image":
 
 @dataclasses.dataclass(frozen=True)
 class EditOptions:
-    """How an edit is drawn: arguments of `renoise.edit`, None where the library decides."""
+    """Arguments of `renoise.edit`. None leaves the choice to the library."""
 
     guidance_scale: float | None = None
     negative_prompt: str | None = None
@@ -166,7 +178,7 @@ class EditOptions:
     original: "Image | None" = None
 
     def given(self) -> dict[str, Any]:
-        """Those that were given."""
+        """Return the arguments that are not None."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -176,23 +188,23 @@ def edit(
     found: "Inversion",
     target: str,
     path: Path | None,
-    how: EditOptions = EditOptions(),
+    options: EditOptions = EditOptions(),
 ) -> "Image":
-    """The picture drawn with another prompt, written to `path` if there is one."""
+    """Draw an edit with the prompt `target`, write it to `path` if given, and return it."""
     import renoise
     from renoise import drawing
 
     with console.progress("editing") as progress:
-        picture = renoise.edit(pipe, found, target, progress=progress, **how.given())[0]
+        picture = renoise.edit(pipe, found, target, progress=progress, **options.given())[0]
     if path:
-        made = {name: value for name, value in how.given().items() if name != "original"}
-        made["guidance_scale"], made["mask"] = drawing.edit_defaults(pipe, found, how.guidance_scale, how.mask)
+        made = {name: value for name, value in options.given().items() if name != "original"}
+        made["guidance_scale"], made["mask"] = drawing.edit_defaults(pipe, found, options.guidance_scale, options.mask)
         _save(picture, path, found, prompt=target, source_prompt=found.prompt[0], **made)
     return picture
 
 
 def source_picture(pipe: Any, found: "Inversion", image: "Image | None") -> "Image":
-    """The photograph as the model sees it, or, where there is only its inversion, the reconstruction."""
+    """Return the photograph at the size of the inversion, or its reconstruction if `image` is None."""
     import renoise
     from renoise import images
 
@@ -202,7 +214,7 @@ def source_picture(pipe: Any, found: "Inversion", image: "Image | None") -> "Ima
 
 
 def write_strip(tiles: list[tuple[str, "Image"]], path: Path, columns: int | None = None) -> Path:
-    """Labelled pictures side by side, in one picture."""
+    """Write labelled pictures side by side as one picture, and return its path."""
     from renoise import images
     from renoise.strip import strip
 
@@ -210,7 +222,7 @@ def write_strip(tiles: list[tuple[str, "Image"]], path: Path, columns: int | Non
 
 
 def write_page(tiles: list[tuple[str, "Image"]], path: Path) -> Path:
-    """A page with a slider between the first picture and each of the others."""
+    """Write an HTML page with a slider between the first picture and each of the others, and return its path."""
     from renoise.files import write
     from renoise.page import sliders
 
@@ -221,7 +233,7 @@ def write_page(tiles: list[tuple[str, "Image"]], path: Path) -> Path:
 def _save(picture: "Image", path: Path, found: "Inversion", **made: Any) -> None:
     from renoise import images
 
-    images.save(picture, path, {name: getattr(found.record, name) for name in _IN_THE_PICTURE} | made)
+    images.save(picture, path, {name: getattr(found.record, name) for name in _PICTURE_RECORD} | made)
 
 
 def _check_device(device: str | None) -> None:
@@ -239,19 +251,25 @@ def _add_lora(pipe: Any, lora: str) -> None:
         raise ValueError(f"{type(pipe).__name__} takes no --lora")
     try:
         pipe.load_lora_weights(lora, use_safetensors=True)
-    except Exception as error:  # diffusers and peft raise many kinds for weights that do not fit
+    except Exception as error:  # diffusers and peft raise errors of many types for weights that do not fit
         raise ValueError(f"--lora {lora} cannot be loaded: {str(error).splitlines()[0]}") from error
 
 
 def _absolute(model: str) -> str:
-    """Return a model's name; of a folder or file the absolute path, so that an inversion still finds it from elsewhere."""
+    """Return the name of a model. Paths become absolute, so that an inversion finds its model from any folder."""
     from renoise.pipelines.presets import PRESETS
 
     return str(Path(model).resolve()) if model not in PRESETS and Path(model).exists() else model
 
 
 def check_output(path: Path, source: Path, suffix: str) -> None:
-    """Raise ValueError unless an output of this kind (.safetensors, .html, .json, else a picture) can be written there."""
+    """Raise ValueError if an output file cannot be written.
+
+    Args:
+        path: the output.
+        source: the input, which must be another file.
+        suffix: required suffix: .safetensors, .html or .json. Any other one stands for a picture of any format.
+    """
     from renoise import files, images
 
     kinds = {".safetensors": "an inversion", ".html": "a page", ".json": "a report"}
@@ -262,15 +280,15 @@ def check_output(path: Path, source: Path, suffix: str) -> None:
     files.check_name(path)
     if path.is_dir():
         raise ValueError(f"{path} is a folder")
-    real = path.resolve()  # a folder of the path that is only made later may lead back to the input
+    real = path.resolve()  # resolved, because a path like new/../input leads back to the input
     if real.exists() and source.exists() and real.samefile(source):
         raise ValueError(f"{path} is the input: name another output")
     parent = next(folder for folder in (path.absolute().parent, *path.absolute().parents) if folder.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise ValueError(f"{path} cannot be written: {parent} is no folder that you may write to")
+        raise ValueError(f"{path} cannot be written: {parent} is no folder with write permission")
 
 
-def _knows_fruits() -> str:
+def _default_model_warning() -> str:
     from renoise.pipelines.presets import PRESETS
 
     others = ", ".join(name for name in PRESETS if not name.startswith(DEFAULT_MODEL))

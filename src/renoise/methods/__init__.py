@@ -1,10 +1,13 @@
-"""The methods, one file each, by name. Adding a method is adding its file and a line here (docs/adding-a-method.md)."""
+"""Registry of the inversion methods.
+
+Each method has its own file. To add a method, add its file and a line to METHODS (see docs/adding-a-method.md).
+"""
 
 from importlib import import_module
 
 from renoise.methods.method import Method
 
-METHODS: dict[str, str] = {  # name: "module:class"; imported when it is first used, for most need torch
+METHODS: dict[str, str] = {  # name: "module:class", imported on first use because most need torch
     "renoise": "renoise.methods.renoise:ReNoise",
     "sdedit": "renoise.methods.sdedit:SDEdit",
     "edit-friendly": "renoise.methods.edit_friendly:EditFriendly",
@@ -13,7 +16,7 @@ METHODS: dict[str, str] = {  # name: "module:class"; imported when it is first u
 
 
 def method_class(name: str) -> type[Method]:
-    """Return the class of a method. ValueError if there is no such method."""
+    """Return the class of a method by its name. Raise ValueError if the name is unknown."""
     if name not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {name!r}")
     module, _, attribute = METHODS[name].partition(":")
@@ -21,7 +24,12 @@ def method_class(name: str) -> type[Method]:
 
 
 def get(method: "Method | str") -> Method:
-    """Return a method, given itself or its name; ValueError for an unknown name, TypeError for anything else."""
+    """Return a method, given the method itself or its name.
+
+    Raises:
+        ValueError: if the name is unknown.
+        TypeError: if it is neither a method nor a name.
+    """
     if isinstance(method, str):
         return method_class(method)()
     if not isinstance(method, Method):

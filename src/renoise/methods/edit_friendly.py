@@ -1,10 +1,12 @@
-"""Edit-friendly DDPM inversion (arXiv 2304.06140): noise the photograph independently to every level, and let the noises
-connect them.
+"""Edit-friendly DDPM inversion (arXiv 2304.06140).
+
+The photograph is noised to every level independently. The noise of each sampler step is chosen so that it connects two
+levels.
 
     x_t = α_t x_0 + σ_t w_t,   w_t ~ N(0, I);      z_t = (x_s − a x_t − b out(x_t)) / c
 
-One evaluation a step, no iteration. The last step of few-step samplers draws no noise, so there the photograph comes back only as
-well as the network draws it.
+This takes one network evaluation per step. The last step of few-step samplers draws no noise, so their reconstruction
+is not exact but the network's prediction from the last level.
 """
 
 from collections.abc import Sequence
@@ -20,14 +22,17 @@ from renoise.step import Step
 
 @dataclass(frozen=True)
 class EditFriendly(Method):
-    """Edit-friendly inversion has no settings of its own. It needs a sampler that draws noise; DDIM is run with eta = 1."""
+    """Edit-friendly DDPM inversion. It has no settings.
+
+    It needs a stochastic sampler. A pipeline with DDIM is run with eta = 1.
+    """
 
     name: ClassVar[str] = "edit-friendly"
     title: ClassVar[str] = "edit-friendly inversion"
     needs: ClassVar[frozenset[str]] = frozenset({STOCHASTIC})
 
     def invert(self, steps: Sequence[Step], photograph: Photograph) -> Program[Inverted]:
-        """Noise x_0 (B, ...) to every level, and find the noise that leads from each to the next."""
+        """Noise x_0 (B, ...) to every level, and compute the noises that lead from each level to the next."""
         x_0, ws = photograph.x_0, photograph.noise("guess", len(steps))
         latents = [step.t.alpha * x_0 + step.t.sigma * w for step, w in zip(steps, ws, strict=True)] + [x_0]
         noises = []

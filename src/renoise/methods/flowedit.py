@@ -1,10 +1,12 @@
-"""FlowEdit (arXiv 2412.08629): go from the photograph straight to the edit, along the difference of the two prompts' velocities.
+"""FlowEdit (arXiv 2412.08629): integrate from the photograph to the edit along the difference of the prompts'
+velocities.
 
-    x^src_t = α_t x_0 + σ_t w_t;   x^tar_t = x^src_t + (α_t + σ_t)(x − x_0)
+    x^src_t = α_t x_0 + σ_t w_t
+    x^tar_t = x^src_t + (α_t + σ_t)(x − x_0)
     x ← x + Δτ [v(x^tar_t, target) − v(x^src_t, source)]
 
-with τ = σ/(α + σ) and the velocity v = ε̂ − x̂_0, which any network gives: that of the rectified flow through x_t/(α + σ). On flow
-models these are the paper's formulas, with one noise w_t a step.
+with τ = σ/(α + σ). The velocity v = ε̂ − x̂_0 is that of the rectified flow through x_t/(α + σ), so it exists for any
+network. For flow models these are the formulas of the paper, with one noise sample w_t per step.
 """
 
 from collections.abc import Sequence
@@ -23,7 +25,7 @@ from renoise.step import Step
 
 @dataclass(frozen=True)
 class FlowEdit(Method):
-    """FlowEdit has no settings of its own. Both prompts are guided as the pipeline guides."""
+    """FlowEdit. It has no settings. The pipeline's guidance applies to both prompts."""
 
     name: ClassVar[str] = "flowedit"
     title: ClassVar[str] = "FlowEdit"
@@ -32,21 +34,21 @@ class FlowEdit(Method):
     pipeline_guides_rows: ClassVar[bool] = True
 
     def invert(self, steps: Sequence[Step], photograph: Photograph) -> Program[Inverted]:
-        """Noise x_0 as SDEdit does: FlowEdit inverts nothing, and draws from the photograph itself."""
+        """Noise x_0 as SDEdit does. FlowEdit needs no inversion, because `draw` starts from the photograph."""
         return SDEdit().invert(steps, photograph)
 
     def rows(self, edit: Edit) -> tuple[str, ...]:
-        """Ask under the source prompt, then under the target prompt."""
+        """Return the source prompt and the target prompt."""
         return SOURCE, TARGET
 
     def draw(self, steps: Sequence[Step], source: Source, edit: Edit) -> Program[Tensor]:
-        """Integrate the difference of the velocities from x_0 (B, ...) on, noising x_0 afresh at every level."""
+        """Integrate the difference of the velocities from x_0 (B, ...), with fresh noise at every level."""
         assert source.photograph is not None
         x = x_0 = source.photograph.x_0
         for i, (step, w) in enumerate(zip(steps, source.photograph.noise("guess", len(steps)), strict=True)):
             t, s = step.t, step.s
             x_source = t.alpha * x_0 + t.sigma * w
-            asked = torch.cat([x_source, x_source + (t.alpha + t.sigma) * (x - x_0)])
-            v_source, v_target = step.velocity(asked, (yield asked, i).to(x.dtype)).chunk(2)
+            inputs = torch.cat([x_source, x_source + (t.alpha + t.sigma) * (x - x_0)])
+            v_source, v_target = step.velocity(inputs, (yield inputs, i).to(x.dtype)).chunk(2)
             x = x + (s.sigma / (s.alpha + s.sigma) - t.sigma / (t.alpha + t.sigma)) * (v_target - v_source)
         return x

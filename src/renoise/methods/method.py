@@ -1,7 +1,7 @@
-"""What a method must have: a program that inverts, one that draws, and what it needs and takes.
+"""Base class of the inversion methods.
 
-A method is a frozen dataclass of its settings. `renoise.invert(pipe, image, prompt, method=...)` runs its `invert`, and
-`renoise.edit` its `draw`. docs/adding-a-method.md shows how to add one.
+A method is a frozen dataclass whose fields are its settings. `renoise.invert(pipe, image, prompt, method=...)` runs its
+`invert`, and `renoise.edit` its `draw`. docs/adding-a-method.md shows how to add a method.
 """
 
 from collections.abc import Sequence
@@ -17,25 +17,27 @@ if TYPE_CHECKING:
     from renoise.programs import Inverted, Photograph, Program
     from renoise.step import Step
 
-# What a method may need.
+# Requirements that a method may have.
 STOCHASTIC, PHOTOGRAPH, GRADIENTS = "a stochastic sampler", "the photograph", "gradients"
-# Options of `renoise.edit` that a method may take or not; the rest is the pipeline's.
+# Options of `renoise.edit` that a method may support. All others are passed to the pipeline.
 AUTO_MASK = 'mask="auto"'
 EDIT_OPTIONS = frozenset({"negative_prompt", "pseudo_guidance", "source_correction", "mask", AUTO_MASK})
-LIKE_NOISE = 0.5, 2.0  # standard deviations of an x_T that can be edited
+LIKE_NOISE = 0.5, 2.0  # range of the standard deviation of an x_T that can be edited
 
 
 class Method:
     """Base class of all methods.
 
     Attributes:
-        name: as in `renoise.methods.METHODS`, in files and on the command line.
-        title: as in messages and papers.
-        needs: STOCHASTIC (the steps must draw noise), PHOTOGRAPH (drawing starts from the clean latents, which files do not
-            hold), GRADIENTS (its programs differentiate through the network).
-        takes: which of EDIT_OPTIONS an edit may use.
-        reconstructs: the noise under the unchanged prompt draws the photograph, along the inversion's own trajectory.
-        pipeline_guides_rows: the pipeline's guidance applies to every row; otherwise it is off while there are several rows.
+        name: key in `renoise.methods.METHODS`, also used in files and on the command line.
+        title: name in messages.
+        needs: requirements: STOCHASTIC (the sampler must draw noise), PHOTOGRAPH (`draw` starts from the clean latents,
+            which files do not contain), GRADIENTS (the programs differentiate through the network).
+        takes: the members of EDIT_OPTIONS that an edit supports.
+        reconstructs: whether denoising with the source prompt reproduces the photograph along the inversion's
+            trajectory.
+        pipeline_guides_rows: whether the pipeline's guidance applies to every row. Otherwise it is off for several
+            rows.
     """
 
     name: ClassVar[str]
@@ -46,28 +48,41 @@ class Method:
     pipeline_guides_rows: ClassVar[bool] = False
 
     def invert(self, steps: "Sequence[Step]", photograph: "Photograph") -> "Program[Inverted]":
-        """Find the noise from which these steps, noisiest first, draw the photograph."""
+        """Find the noise from which the sampler draws the photograph.
+
+        Args:
+            steps: the sampler steps, noisiest first.
+            photograph: the clean latents and random numbers.
+        """
         raise NotImplementedError
 
     def draw(self, steps: "Sequence[Step]", source: Source, edit: Edit) -> "Program[Tensor]":
-        """Draw x_0 (B, ...) under the target prompt. The program asks about latents (rows · B, ...), in the order of `rows`."""
+        """Draw x_0 (B, ...) under the target prompt.
+
+        The program requests evaluations at latents (rows · B, ...), in the order of `rows`.
+
+        Args:
+            steps: the sampler steps, noisiest first.
+            source: the inverted photograph.
+            edit: settings of the edit.
+        """
         from renoise.editing import redraw  # brings torch
 
         return redraw(steps, source, edit, self.rows(edit))
 
     def rows(self, edit: Edit) -> tuple[str, ...]:
-        """Return the prompts under which `draw` asks: of SOURCE, NEGATIVE and TARGET, which is the last."""
+        """Return the prompts of `draw`'s rows, of SOURCE, NEGATIVE and TARGET. The last one is TARGET."""
         return (SOURCE,) * (edit.source_correction > 0) + (NEGATIVE,) * (edit.guidance is not None) + (TARGET,)
 
     def prepare(self, steps: "Sequence[Step]", start: int) -> "Self":
-        """Return the method as it runs on the steps from number `start` on. ValueError if it cannot."""
+        """Return the method adapted to the steps from index `start`. Raise ValueError if it cannot run on them."""
         if STOCHASTIC in self.needs and not is_stochastic(steps[start:]):
             samplers = "DDIM with eta=1.0, ancestral Euler, DDPM or LCM"
             raise ValueError(f"{self.title} needs {STOCHASTIC}: {samplers}")
         return self
 
     def check(self, options: dict[str, Any]) -> None:
-        """Raise ValueError for options of an edit (None: not given) that this method does not take."""
+        """Raise ValueError if an edit uses an option that this method does not support. None means not given."""
         given = {name for name, value in options.items() if value is not None}
         refused = sorted((given & EDIT_OPTIONS) - self.takes)
         if refused:
@@ -76,15 +91,21 @@ class Method:
             )
 
     def warnings(self, found: "Inverted", steps: "Sequence[Step]", to_noise: bool) -> list[str]:
-        """Return what the user should know of an inversion; `to_noise` says that its steps end in pure noise."""
+        """Return warnings about the result of an inversion.
+
+        Args:
+            found: the result.
+            steps: the steps that were inverted.
+            to_noise: whether the steps lead to pure noise.
+        """
         low, high = LIKE_NOISE
         stds = found.x_T.flatten(1).std(1).tolist()
         worst = max(stds, key=lambda std: max(std / high, low / max(std, 1e-9)))
         if not to_noise or low < worst < high:
             return []
-        return [f"x_T has standard deviation {worst:.2g}, noise has 1: edits will suffer; try more steps"]
+        return [f"x_T has standard deviation {worst:.2g} instead of 1, which degrades edits: try more steps"]
 
 
 def is_stochastic(steps: "Sequence[Step]") -> bool:
-    """Whether any of the steps draws noise."""
+    """Return whether any of the steps draws noise."""
     return any(step.stochastic for step in steps)

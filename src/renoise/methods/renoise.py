@@ -1,9 +1,9 @@
-"""ReNoise (arXiv 2403.14602): ask the network again at its own last answer, until x_t leads to x_s.
+"""ReNoise (arXiv 2403.14602): invert each sampler step by fixed-point iteration.
 
     z^(0) = x_s;   z^(k) = (x_s − b out(z^(k−1)) − c z) / a,   k = 1 … K + 1;   x_t = Σ_k w_k z^(k)
 
-`iterations=0` is plain DDIM inversion. algorithm.py solves one step; this file holds the settings and goes through the steps,
-from the clean end to the noise. docs/method.md says where it departs from the paper.
+`iterations=0` is plain DDIM inversion. algorithm.py solves one step. This file defines the settings and runs all steps,
+from the clean end to the noise. docs/method.md lists the differences from the paper.
 """
 
 import math
@@ -22,32 +22,36 @@ if TYPE_CHECKING:
     from renoise.step import Step
 
 FIRST_GUESSES = ("latent", "epsilon", "posterior")
-FEW_STEPS = 8  # distilled models run 1 … 8 steps
+FEW_STEPS = 8  # distilled models take 1 … 8 steps
 
 
 @dataclass(frozen=True)
 class ReNoise(Method):
-    """Settings of ReNoise. Latents have about unit variance; tolerances and lengths are relative to it.
+    """ReNoise and its settings.
+
+    Latents have about unit variance, and the values of `tolerance` and `noise_correction` assume this.
 
     Args:
-        iterations: K, 0 … 1000. A step makes at most K + 1 evaluations; 0 is plain DDIM inversion.
-        tolerance: an image needs no further iteration once its residual ‖z^(k) − z^(k−1)‖/√numel is below. 0 makes all
-            iterations.
-        weights_low: w_1 … w_{K+1} of the mean for timesteps below `boundary`; None takes the last iterate alone.
-        weights_high: the same for timesteps from `boundary` on.
-        boundary: timestep (0 … 1000) between the two.
-        lambda_pair: strength of the edit loss L_pair (regularize.py), for every iterate with w_k > 0.
-        lambda_kl: strength of the edit loss L_patchKL; costs one evaluation more a step.
-        noise_correction: how far the noise z of a stochastic step may move to make the step exact, as a fraction of √numel;
-            0 leaves it as drawn, inf makes the step exact. Costs one evaluation more a stochastic step.
-        anderson: Anderson acceleration of the iteration; needs fewer evaluations.
-        first_guess: z^(0). "latent" is x_s, as in the paper; "epsilon" continues x_s along the last step's ε̂, at no cost;
-            "posterior" noises x_0 as the sampler would have, and draws z with it (`Step.posterior`). With "posterior" and
-            noise_correction=inf a stochastic step needs no iteration.
-        source: where these values come from.
+        iterations: K, the number of renoising iterations per step, 0 … 1000. A step takes at most K + 1 evaluations. 0
+            is plain DDIM inversion.
+        tolerance: an image stops iterating when its residual ‖z^(k) − z^(k−1)‖/√numel falls below this value. 0 always
+            runs all iterations.
+        weights_low: weights w_1 … w_{K+1} of the iterates in the mean, for timesteps below `boundary`. None uses the
+            last iterate.
+        weights_high: the same for timesteps from `boundary`.
+        boundary: timestep (0 … 1000) that separates `weights_low` from `weights_high`.
+        lambda_pair: weight of the edit loss L_pair (regularize.py), for every iterate with w_k > 0.
+        lambda_kl: weight of the edit loss L_patchKL. It costs one more evaluation per step.
+        noise_correction: maximum change of the noise z of a stochastic step, as a fraction of √numel. 0 leaves the
+            noise as drawn, inf makes the step exact. It costs one more evaluation per stochastic step.
+        anderson: use Anderson acceleration, which needs fewer evaluations.
+        first_guess: first iterate z^(0). "latent" is x_s, as in the paper. "epsilon" extrapolates x_s along the ε̂ of
+            the last step, without further evaluations. "posterior" draws z^(0) and z from their posterior given x_0 and
+            x_s (`Step.posterior`). With "posterior" and noise_correction=inf, stochastic steps need no iteration.
+        source: origin of these values, as text.
 
     Raises:
-        ValueError: a value is out of range, or would silently do nothing.
+        ValueError: if a value is out of range, or would have no effect.
     """
 
     iterations: int = 30
@@ -74,7 +78,7 @@ class ReNoise(Method):
         for name in ("tolerance", "boundary", "lambda_pair", "lambda_kl", "noise_correction"):
             value = getattr(self, name)
             if not value >= 0 or (math.isinf(value) and name != "noise_correction"):
-                raise ValueError(f"{name} must be a finite number, not negative, got {value}")
+                raise ValueError(f"{name} must be a finite number and not negative, got {value}")
         for name in ("weights_low", "weights_high"):
             weights = getattr(self, name)
             if weights is None:
@@ -83,18 +87,18 @@ class ReNoise(Method):
             if len(weights) != self.iterations + 1:
                 raise ValueError(f"{name} needs iterations + 1 = {self.iterations + 1} weights, got {len(weights)}")
             if min(weights) < 0 or not math.isclose(sum(weights), 1, abs_tol=1e-6):
-                raise ValueError(f"{name} must be the weights of a mean, not negative and of sum 1, got {weights}")
+                raise ValueError(f"{name} must be non-negative weights with sum 1, got {weights}")
         if self.first_guess not in FIRST_GUESSES:
             raise ValueError(f"first_guess must be one of {', '.join(FIRST_GUESSES)}, got {self.first_guess!r}")
         if self.anderson and self.iterations < 2:
-            raise ValueError("anderson mixes iterates and does nothing with iterations < 2: set it to False")
+            raise ValueError("anderson has no effect with iterations < 2: set it to False")
 
     @classmethod
     def paper(cls, model: str) -> "ReNoise":
-        """Return the paper's own settings (its table 3) for "sd15", "sdxl", "sdxl-turbo" or "lcm-sdxl".
+        """Return the settings of the paper (table 3) for "sd15", "sdxl", "sdxl-turbo" or "lcm-sdxl".
 
         Raises:
-            ValueError: the paper has no settings for this model.
+            ValueError: if the paper has no settings for this model.
         """
         if model not in PAPER:
             raise ValueError(f"the paper has no settings for {model!r}, only for {', '.join(PAPER)}")
@@ -102,18 +106,22 @@ class ReNoise(Method):
 
     @classmethod
     def for_steps(cls, steps: "Sequence[Step]") -> "ReNoise":
-        """Return the settings for a model that nobody has tuned, given the steps that its sampler takes.
+        """Return settings for a model without measured settings, given its sampler steps.
 
-        Every image iterates until it has converged, and few long steps get more iterations than many short ones. A stochastic
-        sampler gets its noises from the posterior, which make its steps exact without iterating.
+        Every image iterates until it converges, with more iterations for few long steps than for many short ones. For a
+        stochastic sampler, noises drawn from the posterior make the steps exact without iterations.
         """
         few, stochastic = len(steps) <= FEW_STEPS, is_stochastic(steps)
         chosen = STOCHASTIC if stochastic else DETERMINISTIC
-        kind = f"{'few' if few else 'many'} steps ({len(steps)}) of a {'stochastic' if stochastic else 'deterministic'} sampler"
-        return replace(chosen, iterations=chosen.iterations if few else 10, source=f"rule for {kind}")
+        kind = f"{'few' if few else 'many'} steps ({len(steps)}) of a {'stochastic' if stochastic else 'deterministic'}"
+        return replace(chosen, iterations=chosen.iterations if few else 10, source=f"rule for {kind} sampler")
 
     def prepare(self, steps: "Sequence[Step]", start: int) -> "ReNoise":
-        """Drop the noise correction where the steps from `start` on draw no noise. ValueError if the sampler never draws any."""
+        """Return the method without noise correction if the steps from index `start` draw no noise.
+
+        Raises:
+            ValueError: if noise correction is on, but none of the steps draws noise.
+        """
         if self.noise_correction > 0 and not is_stochastic(steps):
             raise ValueError(
                 "noise_correction needs a stochastic sampler (ancestral Euler, LCM, DDPM): set it to 0 for this one"
@@ -121,8 +129,8 @@ class ReNoise(Method):
         return self if is_stochastic(steps[start:]) else replace(self, noise_correction=0.0)
 
     def invert(self, steps: "Sequence[Step]", photograph: "Photograph") -> "Program[Inverted]":
-        """Solve every step, from the clean end up to the noisiest -> `programs.Inverted`."""
-        from renoise import algorithm  # brings torch; the settings alone are light
+        """Solve all steps, from the clean end to the noise."""
+        from renoise import algorithm  # imported here because it imports torch
 
         x_0, draw = photograph.x_0, photograph.noise
         sampler_noises = draw("sampler", sum(step.stochastic for step in steps)) if is_stochastic(steps) else None
@@ -135,7 +143,7 @@ class ReNoise(Method):
             guess = x
             if self.first_guess == "epsilon" and epsilon is not None:
                 guess = step.extrapolate(x, epsilon, z)
-            elif guesses is not None and i == len(steps) - 1:  # there is no noise in x_0 yet
+            elif guesses is not None and i == len(steps) - 1:  # x_0 contains no noise yet
                 guess = step.t.alpha * x_0 + step.t.sigma * guesses[i]
             elif guesses is not None:
                 guess, drawn = step.posterior(x_0, x, guesses[i])
@@ -145,12 +153,12 @@ class ReNoise(Method):
                 solution = algorithm.Solution.without_iteration(guess)
             else:
                 noised = None if references is None else step.t.alpha * x_0 + step.t.sigma * references[i]
-                loss, asked = yield from self._edit_loss(step, i, noised, photograph)
+                loss, loss_calls = yield from self._edit_loss(step, i, noised, photograph)
                 solution = yield from algorithm.solve(
                     step, i, x, guess, z,
                     weights=self.weights(step.t.time), tolerance=self.tolerance, anderson=self.anderson, edit_loss=loss,
                 )  # fmt: skip
-                solution = replace(solution, calls=solution.calls + asked)
+                solution = replace(solution, calls=solution.calls + loss_calls)
             if z is not None:
                 if self.noise_correction > 0:
                     solution, z = yield from algorithm.correction(step, i, solution, x, z, self.noise_correction)
@@ -163,10 +171,13 @@ class ReNoise(Method):
     def _edit_loss(
         self, step: "Step", i: int, noised: "Tensor | None", photograph: "Photograph"
     ) -> "Program[tuple[EditLoss | None, int]]":
-        """The edit loss of step number i, and the evaluations that it took; `noised` is x_0 at the step's noise level."""
+        """Return the edit loss of step i, or None, and the number of evaluations that it took.
+
+        `noised` is x_0 with noise of the step's level, if `lambda_kl` needs it.
+        """
         from renoise.regularize import EditLoss
 
-        if not (self.lambda_pair > 0 or self.lambda_kl > 0) or step.t.alpha == 0:  # where out says nothing of the noise
+        if not (self.lambda_pair > 0 or self.lambda_kl > 0) or step.t.alpha == 0:  # there out does not determine ε̂
             return None, 0
         reference = None if noised is None else step.epsilon(noised, (yield noised, i).to(noised.dtype))
         seed = f"{photograph.seed}/{i}"
@@ -176,37 +187,37 @@ class ReNoise(Method):
 
     @property
     def makes_steps_exact(self) -> bool:
-        """Whether the noise of a stochastic step makes it exact, so that there is nothing to iterate for."""
+        """Return whether the corrected noise makes stochastic steps exact, so that they need no iteration."""
         return self.first_guess == "posterior" and math.isinf(self.noise_correction)
 
     def warnings(self, found: "Inverted", steps: "Sequence[Step]", to_noise: bool) -> list[str]:
-        """Return a line for every step on which some image did not converge, and the lines of every method."""
+        """Return a warning for each step that did not converge, and the warnings of the base class."""
         lines = []
         for step, residual, diverged in zip(steps, found.residuals, found.diverged, strict=True):
             where = f"timestep {step.t.time:.0f}: residual {residual.max():.2g}"
             if bool(diverged.any()):
                 what = f"the iteration diverged on {int(diverged.sum())} of {len(diverged)} images"
-                lines.append(f"{where}; {what}, the best iterate was kept: try more steps or anderson=True")
+                lines.append(f"{where}; {what}, the best iterate was used: try more steps or anderson=True")
             elif self.tolerance > 0 and bool((residual > 10 * self.tolerance).any()):
                 what = f"is far from the tolerance {self.tolerance:.2g}"
                 lines.append(f"{where} {what}: try more steps, more iterations or anderson=True")
         return lines + super().warnings(found, steps, to_noise)
 
     def weights(self, time: float) -> tuple[float, ...]:
-        """Return w_1 … w_k of the step from timestep `time`, up to the last iterate that counts."""
+        """Return the weights w_1 … w_k of the step at timestep `time`, up to the last one that is not 0."""
         weights = (self.weights_low if time < self.boundary else self.weights_high) or (0.0,) * self.iterations + (1.0,)
         return weights[: max(k for k, weight in enumerate(weights, start=1) if weight > 0)]
 
 
 def _mean(count: int, first: int, last: int) -> tuple[float, ...]:
-    """`count` weights, those numbered first … last (from 1) equal and the others 0."""
+    """Return `count` weights: equal ones from number `first` to `last`, counted from 1, and 0 elsewhere."""
     return tuple(1 / (last - first + 1) if first <= k <= last else 0.0 for k in range(1, count + 1))
 
 
 PLAIN = ReNoise(iterations=0, tolerance=0.0, source="plain DDIM inversion")
 
-# The rule of `for_steps`. `renoise bench tolerance` is the search for the first tolerance, on other photographs than those of
-# `renoise bench reconstruction`; `renoise bench few-steps --search` for the second, on orchard-turbo and orchard-lcm.
+# The settings of `for_steps`. `renoise bench tolerance` found the first tolerance, on other photographs than those of
+# `renoise bench reconstruction`. `renoise bench few-steps --search` found the second, on orchard-turbo and orchard-lcm.
 DETERMINISTIC = ReNoise(anderson=True, first_guess="epsilon")
 STOCHASTIC = ReNoise(tolerance=0.01, anderson=True, first_guess="posterior", noise_correction=math.inf)
 
@@ -215,7 +226,7 @@ _SD15 = ReNoise(
     iterations=1, tolerance=0.0, weights_low=_mean(2, 1, 2), weights_high=_mean(2, 2, 2),
     lambda_pair=10.0, lambda_kl=0.05, source=f"{_TABLE_3}, Stable Diffusion",
 )  # fmt: skip
-# The length of the paper's noise correction is 18 on a latent of 4·64·64 numbers: 0.14 √numel.
+# The paper's noise correction has length 18 on a latent of 4·64·64 values, which is 0.14 √numel.
 PAPER = {
     "sd15": _SD15,
     "sdxl": replace(_SD15, lambda_kl=0.055, source=f"{_TABLE_3}, SDXL"),

@@ -1,0 +1,59 @@
+"""Examples at the end of the help texts."""
+
+INVERT = """\
+Examples:
+  renoise invert apple.png --prompt "a photo of a red apple"
+  renoise invert cat.jpg --prompt "a cat" --model sdxl-turbo -o cat.safetensors"""
+
+RECONSTRUCT = """\
+Example:
+  renoise reconstruct apple.safetensors -o again.png"""
+
+EDIT = """\
+Examples:
+  renoise edit apple.png --prompt "a photo of a red apple" \\
+      --to "a photo of a yellow lemon" -o lemon.png
+  renoise edit apple.safetensors --to "a photo of a plum" --strip strip.png"""
+
+SWEEP = """\
+Example:
+  renoise sweep apple.png --prompt "a photo of a red apple" \\
+      --to "a photo of a yellow lemon" --rows guidance=1,1.5,2 \\
+      --columns strength=0.5,0.75,1"""
+
+INFO = """\
+Examples:
+  renoise info apple.safetensors
+  renoise info apple.safetensors --format json"""
+
+PRESETS = """\
+Examples:
+  renoise presets
+  renoise presets --format json"""
+
+DEMO = """\
+Examples:
+  renoise demo
+  renoise demo cat.jpg --prompt "a cat on a sofa" --model sdxl-turbo"""
+
+BENCH_RECONSTRUCTION = """\
+Example:
+  renoise bench reconstruction data --photos 16 --only default"""
+
+BENCH_FEW_STEPS = """\
+Examples:
+  renoise bench few-steps data --model orchard-turbo
+  renoise bench few-steps data --model orchard-lcm --sampler DDIMScheduler"""
+
+BENCH_TOLERANCE = """\
+Example:
+  renoise bench tolerance data --tolerance 0.01 --tolerance 0.005"""
+
+BENCH_REDRAWING = """\
+Example:
+  renoise bench redrawing data --iterations 0 --iterations 4"""
+
+BENCH_EDIT = """\
+Examples:
+  renoise bench edit data --tasks 8 --only guidance
+  renoise bench edit PIE-Bench_v1 --model sdxl-turbo -o pie-turbo"""
