@@ -21,6 +21,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "samplers": STANDARD,
     "files": STANDARD,
     "edits": TORCH,
+    "scalars": STANDARD,
     "step": TORCH,
     "regularize": TORCH,
     "programs": TORCH,

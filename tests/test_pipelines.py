@@ -154,7 +154,7 @@ def test_sizes_that_are_not_square(name):
     assert renoise.reconstruct(tiny.pipe, found, output_type="pt").shape == (2, 3, 32, 48)
 
 
-def test_the_control_image_matters_and_must_be_given_again():
+def test_the_control_image_matters_and_must_be_given_again_to_a_file(tmp_path):
     tiny = build("sdxl_controlnet", contractive=True)
     size, call = split(tiny)
     options = dict(
@@ -163,8 +163,12 @@ def test_the_control_image_matters_and_must_be_given_again():
     found = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, **options, **call)
     other = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, **options, **dict(call, image=1 - call["image"]))
     assert relative(found.latents, other.latents) > 1e-6
-    with pytest.raises(ValueError, match="image"):
-        renoise.reconstruct(tiny.pipe, found)
+    kept = renoise.reconstruct(tiny.pipe, found, output_type="latent")
+    loaded = renoise.Inversion.load(found.save(tmp_path / "x.safetensors"))
+    with pytest.raises(ValueError, match="made with image: give it again"):
+        renoise.reconstruct(tiny.pipe, loaded)
+    given = renoise.reconstruct(tiny.pipe, loaded, image=call["image"], output_type="latent")
+    assert torch.equal(kept, given)
 
 
 def test_a_control_guidance_window_is_counted_in_steps_not_evaluations():

@@ -6,9 +6,9 @@ picture that its own moving average sees from the cleaner one, and at the last s
 
     x_t = alpha_t x_0 + sigma_t eps;   x_s = the teacher's guided DDIM from x_t to s;   loss = |x̂_0(x_t, t) − x̂_0^EMA(x_s, s)|
 
-Guidance is in the teacher's trajectory, so that the student needs none. Both siblings see the picture as epsilon says, x̂_0 = (x_t −
-sigma_t ε̂) / alpha_t: LCM's own skip is below 1e-5 from time step 20 on. Half of the inner time steps are moved, so that fewer
-steps and other grids work too; some captions are those of other pictures, as in an edit.
+Guidance is in the teacher's trajectory, so that the student needs none. Both siblings see the picture as epsilon says, x̂_0 =
+(x_t − sigma_t ε̂) / alpha_t: LCM's own skip is below 1e-5 from time step 20 on. Half of the inner time steps are moved, so that
+fewer steps and other grids work too; some captions are those of other pictures, as in an edit.
 """
 
 import argparse
@@ -98,7 +98,7 @@ def trajectory(
 
 
 class Lesson(NamedTuple):
-    """A stretch of the teacher's trajectory, from time steps t to s (B,): where it began and ended (B, C, H, W), and its captions."""
+    """A stretch of the teacher's trajectory, from time steps t to s (B,): its start and end (B, C, H, W), and its captions."""
 
     x_t: Tensor
     t: Tensor
@@ -197,7 +197,9 @@ def main() -> None:
     p.add_argument("--teacher", type=Path, default=Path("src/renoise/orchard"))
     p.add_argument("--guidance", type=float, default=3.0, help="of the teacher")
     p.add_argument("--substeps", type=int, default=3, help="of the teacher, between two of the student's time steps")
-    p.add_argument("--reuse", type=int, default=4, help="how often each stretch of the teacher's trajectory is learnt from")
+    p.add_argument(
+        "--reuse", type=int, default=4, help="how often each stretch of the teacher's trajectory is learnt from"
+    )
     p.add_argument("--exchange", type=float, default=0.15, help="share of captions that are another picture's")
     p.add_argument("--huber", type=float, default=0.1, help="where the loss turns from squares to lengths")
     p.add_argument("--decay", type=float, default=0.98, help="of the moving average of the weights")
