@@ -28,7 +28,7 @@ Row = tuple[int, int, ReNoise]  # inversion steps, denoising steps, settings
 
 
 def fixed_iterations(iterations: int) -> ReNoise:
-    """Return settings with a fixed_iterations number of renoising iterations per step."""
+    """Return settings with a fixed number of renoising iterations per step."""
     return ReNoise(iterations=iterations, tolerance=0.0)
 
 
@@ -42,6 +42,7 @@ ROWS: dict[str, Row] = {
     "4/4/9": (4, 4, fixed_iterations(9)),
     "50/50, tolerance": (50, 50, TOLERANT),
     "10/10, tolerance": (10, 10, TOLERANT),
+    "the paper's settings": (50, 50, ReNoise.paper("sd15")),
     "default": (PRESETS["orchard"].steps, PRESETS["orchard"].steps, DETERMINISTIC),
 }
 
