@@ -15,8 +15,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
+import torch
+
 import renoise
 from renoise import Inversion, ReNoise
+from renoise.inversion import UNSIGNED, checksum
 from tests.tiny import TINY, Tiny
 
 JUNK = [
@@ -34,9 +38,18 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
     record = json.loads(header["__metadata__"]["renoise"])
     for _ in range(rng.randint(1, 3)):
         _value(record, rng)
-    header["__metadata__"]["renoise"] = json.dumps(record)
+    text = json.dumps(record)
+    if isinstance(record, dict) and "checksum" in record and rng.random() < 0.8:  # as if it were not damaged but forged
+        record["checksum"] = UNSIGNED
+        text = json.dumps(record)
+        text = text.replace(UNSIGNED, checksum(text, _tensors(data)))
+    header["__metadata__"]["renoise"] = text
     text = json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + data[8 + size :]
+
+
+def _tensors(data: bytes) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load(data)
 
 
 def _bytes(data: bytes, rng: random.Random) -> bytes:

@@ -105,6 +105,7 @@ def test_damaged_foreign_and_newer_files_are_refused(found, tmp_path):
         "update renoise": [saved("newer", record(found, format_version=99))],
         "invert the photograph again": [saved("older", record(found, format_version=1))],
         "not those that were saved": [
+            saved("forged", record(found, prompt=["another", "one"])),
             saved("zeroed", record(found), latents=torch.zeros_like(tensors["latents"])),
             saved("scrambled", record(found), latents=tensors["latents"].flip(0).contiguous()),
         ],

@@ -19,6 +19,7 @@ from torch import Tensor
 from renoise.files import write
 from renoise.record import Record
 
+UNSIGNED = "0" * 64  # stands for the checksum while it is computed
 LARGEST_HEADER = 16 * 2**20  # bytes; protects from files that claim a huge header
 
 
@@ -101,9 +102,9 @@ class Inversion:
             raise ValueError(f"latents are saved in a floating point dtype, not in {dtype}")
         tensors = {"latents": self.latents, "noises": self.noises}
         tensors = {name: x.detach().to("cpu", dtype).contiguous() for name, x in tensors.items() if x is not None}
-        record = replace(self.record, checksum=_checksum(tensors))
+        text = replace(self.record, checksum=UNSIGNED).to_json()
         # A single key, because the order of several keys, and so the bytes of the file, would vary between runs.
-        return write(Path(path), save(tensors, {"renoise": record.to_json()}))
+        return write(Path(path), save(tensors, {"renoise": text.replace(UNSIGNED, checksum(text, tensors))}))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Inversion":
@@ -130,7 +131,7 @@ class Inversion:
             raise ValueError(f"{path} is no inversion of renoise, or damaged: {error}") from None
         try:
             record = Record.from_json(header)
-            _check(tensors, record)
+            _check(tensors, record, header)
         except ValueError as error:
             raise ValueError(f"{path} is damaged or of another version: {error}") from None
         noises = tensors.get("noises")
@@ -143,8 +144,8 @@ def _of_image(value: Any, i: int, images: int) -> Any:
     return value[i : i + 1] if each else value
 
 
-def _check(tensors: dict[str, Tensor], record: Record) -> None:
-    """Raise ValueError unless the tensors match the record."""
+def _check(tensors: dict[str, Tensor], record: Record, text: str) -> None:
+    """Raise ValueError unless the tensors match the record and both are as they were saved."""
     if not {"latents"} <= tensors.keys() <= {"latents", "noises"}:
         raise ValueError(f"it holds {sorted(tensors)} instead of latents and noises")
     latents, noises = tensors["latents"], tensors.get("noises")
@@ -156,13 +157,13 @@ def _check(tensors: dict[str, Tensor], record: Record) -> None:
         raise ValueError("its tensors do not fit its record")
     if not all(bool(x.isfinite().all()) for x in tensors.values()):
         raise ValueError("its latents are not finite")
-    if record.checksum != _checksum(tensors):
-        raise ValueError("its numbers are not those that were saved")
+    if not record.checksum or record.checksum != checksum(text.replace(record.checksum, UNSIGNED), tensors):
+        raise ValueError("its numbers or its record are not those that were saved")
 
 
-def _checksum(tensors: dict[str, Tensor]) -> str:
-    """Return the SHA-256 of the tensors' bytes, in the order of their names."""
-    digest = hashlib.sha256()
+def checksum(text: str, tensors: dict[str, Tensor]) -> str:
+    """Return the SHA-256 of a record whose checksum is UNSIGNED, and of the tensors' bytes in the order of their names."""
+    digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
         digest.update(tensors[name].contiguous().view(torch.uint8).numpy().data)

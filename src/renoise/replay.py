@@ -158,7 +158,14 @@ class Replay:
 
         rows = len(call.prompts) // len(inversion)
         wanted = "pt" if output_type == "pil" else output_type
-        return call.drive(driven, (rows * len(x_T), *x_T.shape[1:]), wanted, gradients=GRADIENTS in self.method.needs)
+        shape = (rows * len(x_T), *x_T.shape[1:])
+        try:
+            return call.drive(driven, shape, wanted, gradients=GRADIENTS in self.method.needs)
+        except (TypeError, AttributeError, LookupError) as error:
+            if not record.call:
+                raise
+            names = ", ".join(record.call)  # of a file, perhaps: the pipeline alone knows what suits it
+            raise ValueError(f"the pipeline cannot be called with the inversion's {names}: {error}") from error
 
     def with_trajectory(self) -> "Replay":
         """Return the same with the latents after each step of the inversion; of a file they are those of its reconstruction."""
