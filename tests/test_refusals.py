@@ -24,6 +24,15 @@ def test_another_number_of_steps_works_from_the_same_noise_level_and_is_refused_
     assert few.isfinite().all()
 
 
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_the_noises_of_a_stochastic_sampler_belong_to_its_steps(count):
+    tiny = TINY["sdxl_turbo"](contractive=True)
+    options = dict(num_inference_steps=4, measure=False, **tiny.call)
+    found = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, **options)
+    with pytest.raises(ValueError, match=f"holds the noises of its 4 steps, and the pipeline takes {count}"):
+        renoise.reconstruct(tiny.pipe, found, num_inference_steps=count)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
