@@ -161,8 +161,8 @@ class Replay:
         shape = (rows * len(x_T), *x_T.shape[1:])
         try:
             return call.drive(driven, shape, wanted, gradients=GRADIENTS in self.method.needs)
-        except (TypeError, AttributeError, LookupError) as error:
-            if not record.call:
+        except (TypeError, AttributeError, LookupError, RuntimeError) as error:
+            if not record.call or (isinstance(error, RuntimeError) and type(error) is not RuntimeError):
                 raise
             names = ", ".join(record.call)  # of a file, perhaps: the pipeline alone knows what suits it
             raise ValueError(f"the pipeline cannot be called with the inversion's {names}: {error}") from error

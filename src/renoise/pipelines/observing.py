@@ -31,6 +31,10 @@ def add_to_counters(rows: int) -> None:
         counter[0] += rows
 
 
+class LoopChanged(RuntimeError):
+    """Something other than the program changed the pipeline's loop: its latents, guidance or embeddings, or its end."""
+
+
 class Counted:
     """Stands for a network and counts the rows that go through it; guidance doubles them. All else is the network's own."""
 
@@ -70,7 +74,7 @@ def checked_callback(call: dict[str, Any]) -> dict[str, Any]:
         changed += [name for name in versions if name != "latents" and version(given[name]) > versions[name]]
         changed += [name for name, value in vars(pipe).items() if _differs(name, attributes.get(name), value)]
         if changed:
-            raise RuntimeError(
+            raise LoopChanged(
                 f"callback_on_step_end changed {', '.join(dict.fromkeys(changed))}: an inversion visits the steps backwards and "
                 "repeatedly, so that this cannot hold; leave the callback out"
             )

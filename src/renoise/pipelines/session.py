@@ -6,7 +6,7 @@ from typing import Any, Generic
 import torch
 from torch import Tensor
 
-from renoise.pipelines.observing import version
+from renoise.pipelines.observing import LoopChanged, version
 from renoise.pipelines.schedulers import Reading
 from renoise.programs import Program, Result
 
@@ -74,7 +74,7 @@ class Session(Generic[Result]):
         if (sample is not given or version(sample) != handed_version) and not torch.equal(
             sample.to(values.dtype), values
         ):
-            raise RuntimeError(
+            raise LoopChanged(
                 "something changed the latents between two steps (a callback, an argument of the pipeline?): leave it out"
             )
         self.answered += 1
@@ -86,7 +86,7 @@ class Session(Generic[Result]):
         """Raise RuntimeError unless the program has come to its end."""
         if not self.done:
             why = "a callback interrupted it" if interrupted else "the pipeline left its loop early"
-            raise RuntimeError(f"stopped after {self.answered} network evaluations: {why}")
+            raise LoopChanged(f"stopped after {self.answered} network evaluations: {why}")
 
     def _advance(self, out: Tensor | None) -> None:
         assert self.program is not None
