@@ -11,7 +11,7 @@ import renoise
 from renoise import ReNoise, images, masks, programs
 from renoise.edits import Edit, Source
 from renoise.methods.flowedit import FlowEdit
-from renoise.methods.renoise import STOCHASTIC
+from renoise.methods.renoise import FOR_STOCHASTIC
 from renoise.pipelines.latents import encode
 from renoise.prediction import EPSILON, FLOW
 from renoise.samplers import DDIM
@@ -115,7 +115,7 @@ def test_the_target_is_compared_with_what_the_course_knows_of_the_source():
         asked.append(len(x))
         return torch.cat([x[..., :4].tanh() + 1, x[..., 4:].tanh()], -1)
 
-    found = programs.run(STOCHASTIC.invert(steps, programs.Photograph(x_0)), steps, source)
+    found = programs.run(FOR_STOCHASTIC.invert(steps, programs.Photograph(x_0)), steps, source)
     program = masks.difference(steps, Source(found.x_T, found.noises, found.trajectory), 1.0)
     (apart,) = programs.run(program, steps, target)
     assert asked == [2, 2]  # each picture once at either level, under the target prompt

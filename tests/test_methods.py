@@ -93,18 +93,48 @@ class Descent(Method):
 
     name: ClassVar[str] = "descent"
     title: ClassVar[str] = "descent"
+    wrong: str = ""
     needs: ClassVar[frozenset[str]] = frozenset({GRADIENTS})
 
     def invert(self, steps, photograph):
         x = photograph.x_0.clone().requires_grad_()
         out = yield x, 0
         (gradient,) = torch.autograd.grad(out.square().sum(), x)
-        return Inverted.without_iteration(gradient, None, [photograph.x_0] * len(steps), [1] * len(steps))
+        count = 1 if self.wrong == "too few steps" else len(steps)
+        x_0 = photograph.x_0 * (2 if self.wrong == "another end" else 1)
+        found = Inverted.without_iteration(gradient, None, [x_0] * count, [1] * count)
+        return None if self.wrong == "nothing" else found
 
 
-def test_a_method_that_needs_gradients_differentiates_through_the_network():
+@pytest.mark.parametrize(
+    ("wrong", "error", "says"),
+    [
+        ("too few steps", ValueError, "an Inverted of 2 steps needs as many entries each"),
+        ("another end", ValueError, "the trajectory must end with x_0"),
+        ("nothing", TypeError, "must return a renoise.programs.Inverted, not NoneType"),
+    ],
+)
+def test_what_a_method_returns_is_checked(wrong, error, says, monkeypatch):
+    monkeypatch.setitem(renoise.METHODS, "descent", Descent)
+    tiny = TINY["sd"]()
+    with pytest.raises(error, match=says):
+        renoise.invert(
+            tiny.pipe, tiny.images(), method=Descent(wrong), num_inference_steps=2, measure=False, **tiny.call
+        )
+
+
+def test_a_key_that_is_not_the_methods_name_is_refused(monkeypatch):
+    monkeypatch.setitem(renoise.METHODS, "slope", Descent)
+    with pytest.raises(ValueError, match="its own name is 'descent'"):
+        methods.get("slope")
+
+
+def test_a_method_that_needs_gradients_differentiates_through_the_network(monkeypatch):
     tiny = TINY["sd"]()
     call = dict(num_inference_steps=2, measure=False, **tiny.call)
+    with pytest.raises(ValueError, match="register the method first"):
+        renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, method=Descent(), **call)
+    monkeypatch.setitem(renoise.METHODS, "descent", Descent)
     found = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, method=Descent(), **call)
     x = encode(tiny.pipe, tiny.images()).requires_grad_()
     text = tiny.pipe.encode_prompt(tiny.prompts, "cpu", 1, False)[0]

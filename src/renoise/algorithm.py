@@ -1,11 +1,12 @@
-"""The ReNoise iteration of one step (arXiv 2403.14602), for every sampler, model and device.
+"""ReNoise: iterative noising of a real image (arXiv 2403.14602), one step of it, for every sampler, model and device.
 
-A sampler step is x_s = a x_t + b out(x_t) + c z (step.py). Inversion solves it for x_t, given x_s:
+A sampler step reads x_s = a x_t + b out(x_t) + c z (step.py). Inversion looks for the x_t that would have given x_s:
 
-    z^(0) = x_s;   z^(k) = (x_s − b out(z^(k−1)) − c z) / a,   k = 1 … K + 1;   x_t = Σ_k w_k z^(k)
+    x^(0) = x_s;   x^(k) = (x_s − b out(x^(k−1)) − c z) / a,   k = 1 … K + 1;   x_t = Σ_k w_k x^(k)
 
-K = 0 is plain DDIM inversion. `solve` is this iteration, and `correction` the noise correction of stochastic samplers.
-Both are programs (programs.py) for one step. methods/renoise.py runs them for all steps.
+so K = 0 is plain DDIM inversion. In the paper's letters x_t is z_t, x_s is z_{t−1}, z is ε_t, and a, b, c are φ, ψ, ρ; out is ε_θ
+where the network predicts noise. `solve` is this iteration, and `correction` the noise correction of stochastic samplers.
+Both are programs (programs.py). methods/renoise.py takes them through all steps.
 """
 
 import math
@@ -20,8 +21,7 @@ from renoise.programs import Inverted, Program
 from renoise.regularize import EditLoss
 from renoise.step import Step
 
-# An image stalls, and stops iterating, if its residual does not fall by 10 % for a number of iterations. This number is
-# half of the iterations allowed, but at least 5 and at most 15.
+# An image stalls, and stops, without a 10 % fall of its residual within half of the allowed iterations (at least 5, at most 15).
 PATIENCE, IMPROVEMENT = (5, 15), 0.9
 # An image has diverged if its last residual exceeds GROWTH times its smallest one. ROUNDING excludes rounding errors.
 GROWTH, ROUNDING = 2.0, 1e-4
@@ -68,37 +68,44 @@ def solve(
 ) -> Program[Solution]:
     """Find the x_t from which step i leads to x_s, by fixed-point iteration (section 3.2).
 
+    Without tolerance, acceleration and edit loss it is the paper's algorithm:
+
+        x, x_t = guess, 0
+        for w in weights:
+            out = yield x, i
+            x = step.renoise(x_s, out, z)
+            x_t = x_t + w * x
+
     Args:
         step: the step.
         i: its index, passed on with every request.
         x_s: the cleaner latent (B, ...).
-        guess: first iterate z^(0) (B, ...).
+        guess: first iterate x^(0) (B, ...).
         z: the fresh noise (B, ...) of a stochastic step.
         weights: weights w_1 … w_{K+1} of the iterates in the mean. Their number is the maximum number of evaluations.
         tolerance: an image stops when its residual falls below this value. 0 always runs all iterations.
-        anderson: use Anderson acceleration, which mixes earlier iterates into the next one.
-        edit_loss: changes the predictions of the iterates with a positive weight (section 3.4).
+        anderson: use Anderson acceleration, which mixes earlier iterates into the next request.
+        edit_loss: changes the predictions of the iterates in the mean (section 3.4).
     """
     images, mean = _Images(x_s, tolerance, len(weights)), _WeightedMean(x_s)
     accelerate = _Anderson() if anderson else _plain
     x, k = guess, 0
     for k, weight in enumerate(weights, start=1):
-        out = (yield x, i).to(x.dtype)  # predict
-        iterate = step.renoise(x_s, out, z)  # renoise
-        epsilon = step.epsilon(x, out)
-        counts = images.compare(x, iterate, epsilon, weight, last=k == len(weights))
-        if edit_loss is not None and bool(counts.any()):
+        out = (yield x, i).to(x.dtype)
+        iterate, epsilon = step.renoise(x_s, out, z), step.epsilon(x, out)
+        images.update(x, iterate, epsilon, is_last=k == len(weights))
+        in_mean = images.in_mean(weight)
+        if edit_loss is not None and bool(in_mean.any()):
             moved = step.renoise(x_s, step.output(x, edit_loss(epsilon, k)), z)
-            iterate = torch.where(_broadcast(counts, x), moved, iterate)
-            images.moved = counts
-        mean.add(iterate, weight, counts, images.ending)  # average
-        if images.all_ended():  # stop
+            iterate = torch.where(_broadcast(in_mean, x), moved, iterate)
+            images.moved_by_edit_loss(in_mean)
+        mean.add(iterate, weight, in_mean, images.ends_here)
+        if images.all_ended():
             break
+        # An image that has ended keeps its x, so that the batch stays one call.
         x = torch.where(_broadcast(images.active, x), accelerate(x, iterate), x)
-    return Solution(
-        torch.where(_broadcast(images.diverged, x_s), images.best, mean.value),
-        images.epsilon, images.residual, images.iterations.long(), images.diverged, k,
-    )  # fmt: skip
+    x_t = torch.where(_broadcast(images.diverged, x_s), images.best, mean.value)
+    return Solution(x_t, images.epsilon, images.residual, images.iterations.long(), images.diverged, k)
 
 
 def correct(step: Step, x_t: Tensor, x_s: Tensor, out: Tensor, z: Tensor, length: float) -> Tensor:
@@ -142,69 +149,70 @@ def assemble(solutions: Sequence[Solution], trajectory: Sequence[Tensor], noises
 class _Images:
     """State of each image of the batch during the iteration, (B,) unless noted.
 
-    active      the image was still iterating before the current iterate
-    ending      the current iterate is its last one
-    residual    ‖z^(k) − z^(k−1)‖/√numel of the accepted iterate
-    best        the iterate (B, ...) with the smallest residual, used if the iteration diverges
-    moved       an edit loss has changed the last iterate, so the next residual is not comparable
+    Attributes:
+        active: the image was still iterating before the current iterate.
+        ends_here: the current iterate is its last one.
+        iterations: evaluations that it needed so far.
+        residual: ‖x^(k) − x‖/√numel of the accepted iterate, x the latent at which the network was evaluated.
+        best: the iterate (B, ...) with the smallest residual, used if the iteration diverges.
+        diverged: the iteration ended in numbers that are not finite, or far above its smallest residual.
+        epsilon: ε̂ (B, ...) at the last evaluation.
     """
 
     def __init__(self, x_s: Tensor, tolerance: float, allowed: int) -> None:
         self.tolerance, self.patience = tolerance, min(max(PATIENCE[0], allowed // 2), PATIENCE[1])
-        none = torch.zeros(len(x_s), device=x_s.device)
-        self.active, self.ending, self.diverged, self.moved, self.grown = none == 0, *(none > 0 for _ in range(4))
-        self.residual, self.smallest, self.reference = (none + math.inf for _ in range(3))
-        self.iterations, self.waited = none, none
+        zero = torch.zeros(len(x_s), device=x_s.device)
+        self.active, self.ends_here, self.diverged = zero == 0, zero > 0, zero > 0
+        self._finite, self._grown, self._moved = zero == 0, zero > 0, zero > 0
+        self.residual, self._smallest, self._improved_to = (zero + math.inf for _ in range(3))
+        self.iterations, self._waited = zero, zero
         self.best, self.epsilon = x_s, torch.zeros_like(x_s)
 
-    def compare(self, x: Tensor, iterate: Tensor, epsilon: Tensor, weight: float, last: bool) -> Tensor:
-        """Update the state with an iterate.
-
-        Args:
-            x: latents (B, ...) at which the network was evaluated.
-            iterate: the iterate (B, ...) computed from its output.
-            epsilon: ε̂ (B, ...) at x.
-            weight: weight of the iterate in the mean.
-            last: whether this is the last iteration.
-
-        Returns:
-            A mask (B,) of the images for whose mean the iterate counts.
-        """
-        change = _rms(iterate - x)
-        finite, comparable = change.isfinite(), self.active & ~self.moved
-        converged = comparable & (change < self.tolerance)
-        better = comparable & finite & (change < self.smallest)
-        self.best = torch.where(_broadcast(better, x), iterate, self.best)
-        self.smallest = torch.where(better, change, self.smallest)
-
-        improved = change < IMPROVEMENT * self.reference
-        self.reference, self.waited = (
-            torch.where(improved, change, self.reference),
-            torch.where(improved, 0, self.waited + 1),
-        )
-        # In half precision the residual stops falling at the rounding error. Other plateaus may end, hence the
-        # patience.
-        stalled = comparable & (self.waited >= self.patience) & (self.tolerance > 0)
-        grown = ~converged & (change > GROWTH * self.smallest.clamp_min(ROUNDING))
-        self.grown = torch.where(comparable, grown, self.grown)
-
-        self.ending = self.active & (converged | stalled | ~finite | last)
-        failed = self.ending & (~finite | self.grown)
-        self.residual = torch.where(self.ending, torch.where(failed, self.smallest, change), self.residual)
-        self.diverged = self.diverged | failed
+    def update(self, x: Tensor, iterate: Tensor, epsilon: Tensor, is_last: bool) -> None:
+        """Compare an iterate (B, ...) with the latents x at which the network was evaluated, and decide which images end."""
+        residual = _rms(iterate - x)
+        self._finite = residual.isfinite()
+        comparable = self.active & ~self._moved
+        self._moved = torch.zeros_like(self._moved)
         self.iterations = self.iterations + self.active
-        self.epsilon = torch.where(_broadcast(self.active & finite, x), epsilon, self.epsilon)
-        self.moved = torch.zeros_like(self.moved)
-        return self.active & finite & (self.ending | (weight > 0))
+        self.epsilon = torch.where(_broadcast(self.active & self._finite, x), epsilon, self.epsilon)
+
+        better = comparable & self._finite & (residual < self._smallest)
+        self.best = torch.where(_broadcast(better, x), iterate, self.best)
+        self._smallest = torch.where(better, residual, self._smallest)
+
+        converged = comparable & (residual < self.tolerance)
+        grown = ~converged & (residual > GROWTH * self._smallest.clamp_min(ROUNDING))
+        self._grown = torch.where(comparable, grown, self._grown)
+        self.ends_here = self.active & (converged | self._stalled(residual, comparable) | ~self._finite | is_last)
+
+        failed = self.ends_here & (~self._finite | self._grown)
+        self.residual = torch.where(self.ends_here, torch.where(failed, self._smallest, residual), self.residual)
+        self.diverged = self.diverged | failed
+
+    def in_mean(self, weight: float) -> Tensor:
+        """Return for which images (B,) an iterate of this weight counts: the last one of an image always does."""
+        return self.active & self._finite & (self.ends_here | (weight > 0))
+
+    def moved_by_edit_loss(self, images: Tensor) -> None:
+        """Note that an edit loss has changed the iterates of these images (B,), so that their next residual says nothing."""
+        self._moved = images
 
     def all_ended(self) -> bool:
         """Deactivate the images that have ended, and return whether no active image is left."""
-        self.active = self.active & ~self.ending
+        self.active = self.active & ~self.ends_here
         return not bool(self.active.any())
+
+    def _stalled(self, residual: Tensor, comparable: Tensor) -> Tensor:
+        # A plateau may be temporary, so it must last for `patience` iterations. In half precision it is the rounding error.
+        improved = residual < IMPROVEMENT * self._improved_to
+        self._improved_to = torch.where(improved, residual, self._improved_to)
+        self._waited = torch.where(improved, 0, self._waited + 1)
+        return comparable & (self._waited >= self.patience) & (self.tolerance > 0)
 
 
 class _WeightedMean:
-    """The weighted mean Σ_k w_k z^(k) of each image (section 3.3).
+    """The weighted mean Σ_k w_k x^(k) of each image (section 3.3).
 
     If an image ends early, its last iterate gets the remaining weight. The limit of a convergent sequence is the same.
     """
@@ -229,7 +237,7 @@ def _plain(x: Tensor, iterate: Tensor) -> Tensor:
 class _Anderson:
     """Anderson acceleration of the fixed-point iteration.
 
-    Let f_k = z^(k) − y_k be the residual at the evaluation point y_k. The next evaluation point is z^(k) − Σ_j θ_j Δz_j
+    Let f_k = x^(k) − y_k be the residual at the evaluation point y_k. The next evaluation point is x^(k) − Σ_j θ_j Δz_j
     over the last `MEMORY` differences, where θ is the least-squares fit of f_k by the differences Δf_j.
 
     Source: Walker and Ni 2011, "Anderson acceleration for fixed-point iterations".

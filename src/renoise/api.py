@@ -10,6 +10,7 @@ No state is kept on the pipeline. Arguments not named here go to the pipeline's 
 
 import time
 import warnings
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from renoise import images, methods
-from renoise.drawing import Picture, edit, reconstruct
+from renoise.drawing import Picture, as_asked, edit, reconstruct
 from renoise.edits import Source
 from renoise.inversion import Inversion
 from renoise.methods import Method
@@ -37,12 +38,13 @@ from renoise.pipelines.guidance import unguided
 from renoise.pipelines.loading import load
 from renoise.pipelines.prompts import per_image, too_long
 from renoise.pipelines.schedulers import Reading
-from renoise.programs import Answer, Inverted, Photograph, Program, Progress, drive_from, generate, remember
+from renoise.programs import Answer, Inverted, Photograph, Program, Progress, drive_from, generate, watch
 from renoise.record import Metrics, Record, plain_settings
 from renoise.replay import Replay
 from renoise.scalars import integer, plain, real
 from renoise.step import Step
 
+LARGEST_SEED = 2**40  # programs.Photograph adds a larger number for each purpose of its noise
 LARGEST_DROP = 3.0  # dB below the autoencoder alone: more can be seen
 SAME_ANSWER = 1e-3  # relative difference between two answers to one question; more than an accelerator's rounding
 
@@ -74,8 +76,8 @@ def invert(
         image: one picture or a list of them: paths, PIL images, NumPy arrays or tensors (3, H, W) in [0, 1]. All but tensors
             are scaled and cropped to the size, never squashed.
         prompt: what the photograph shows; one for all images or one for each.
-        method: a method such as `ReNoise(iterations=9)`, or a name in `renoise.METHODS`. None takes the model's own settings of
-            ReNoise (`renoise.default_method`).
+        method: a method such as `ReNoise(iterations=9)`, or a name in `renoise.METHODS`. None and "renoise" take the model's own
+            settings of ReNoise (`renoise.default_method`).
         num_inference_steps: None takes the preset's, or the pipeline's default.
         guidance_scale: None takes the preset's, or the scale that guides nothing.
         strength: in (0, 1], how far to go towards pure noise. Less keeps more of the photograph when it is edited.
@@ -94,16 +96,18 @@ def invert(
     call = {name: plain(value) for name, value in call.items()}
     if not 0 < strength <= 1:
         raise ValueError(f"strength must lie in (0, 1], got {strength}")
+    if not 0 <= seed < LARGEST_SEED:
+        raise ValueError(f"seed must lie in 0 … {LARGEST_SEED - 1}, got {seed}")
     if (image is None) == (latents is None):
         raise ValueError("pass either an image or latents=, not both and not neither")
     chosen = None if method is None or method == ReNoise.name else methods.get(method)
     preset = find(pipe)
+    call = {**(preset.call if preset else {}), **call}
     if chosen is not None and STOCHASTIC in chosen.needs and "eta" not in call and eta_of(pipe, call) == 0.0:
         call["eta"] = 1.0  # DDIM draws noise if it is asked to
     count = step_count(pipe, num_inference_steps, preset)
     if guidance_scale is None:
         guidance_scale = preset.guidance_scale if preset else unguided(pipe)
-    call = {**(preset.call if preset else {}), **call}
     height, width = autoencoding.picture_size(pipe, preset, height, width)
     pictures = None if image is None else images.batch(image, height, width)
     x_0 = autoencoding.clean_latents(pipe, pictures, latents)
@@ -113,14 +117,15 @@ def invert(
     this = Call(pipe, prompts, negatives, guidance_scale, height, width, count, call)
     photograph = Photograph(x_0, seed, aspect=height / width)
     used: Method | None = None
-    last = list[Answer]()
+    last = deque[Answer](maxlen=2)
 
     def program(reading: Reading) -> Program[Inverted]:
         nonlocal used
         steps = this.steps(reading)
         start = first_step(len(steps), strength)
         used = (chosen or method_for_steps(pipe, steps)).prepare(steps, start)
-        return drive_from(remember(used.invert(steps[start:], photograph), last), start, len(steps), progress)
+        inverting = watch(used.checked_invert(steps[start:], photograph), lambda *answer: last.append(Answer(*answer)))
+        return drive_from(inverting, start, len(steps), progress)
 
     began = time.perf_counter()
     measure = measure and pictures is not None
@@ -128,9 +133,7 @@ def invert(
         program,
         tuple(x_0.shape),
         output_type="pt" if measure else "latent",
-        decode=lambda found: found.trajectory[
-            -1
-        ],  # x_0: the autoencoder's picture of the photograph, at no further cost
+        decode=lambda _: x_0,  # the autoencoder's picture of the photograph, at no further cost
         gradients=chosen is not None and GRADIENTS in chosen.needs,
     )
     assert used is not None
@@ -183,7 +186,7 @@ def _inversion(
 
 
 def _measured(
-    inversion: Inversion, call: Call, method: Method, pictures: Tensor, decoded: Tensor, last: list[Answer]
+    inversion: Inversion, call: Call, method: Method, pictures: Tensor, decoded: Tensor, last: Sequence[Answer]
 ) -> Inversion:
     """Reconstruct the photographs (B, 3, H, W), and record how close they and the autoencoder's pictures come.
 
@@ -198,11 +201,11 @@ def _measured(
         return (yield from generate(steps, source.x_T, source.noises))
 
     replay = Replay(call.pipe, inversion, {})
-    run = replay.run(program, replay.source_call, output_type="pt")
-    reached, ceiling = (psnr(p.to(pictures), pictures).tolist() for p in (run.output.images, decoded))
+    drawn = as_asked(replay.run(program, replay.source_call, output_type="pt"), "pt")
+    reached, ceiling = (psnr(p.to(pictures), pictures).tolist() for p in (drawn, decoded))
     notes = list(inversion.warnings) + _memory_warnings([answer.out for answer in reversed(last)], again)
     if method.reconstructs:
-        notes += _drop_warnings(ceiling, reached, getattr(method, "tolerance", 0.0))
+        notes += _drop_warnings(ceiling, reached, method)
     metrics = replace(inversion.record.metrics, psnr=reached, autoencoder_psnr=ceiling, warnings=notes)
     return replace(inversion, record=replace(inversion.record, metrics=metrics))
 
@@ -219,11 +222,14 @@ def _memory_warnings(before: list[Tensor], after: list[Tensor]) -> list[str]:
     ]
 
 
-def _drop_warnings(ceiling: list[float], reached: list[float], tolerance: float) -> list[str]:
+def _drop_warnings(ceiling: list[float], reached: list[float], method: Method) -> list[str]:
     """Warn if the photographs do not come back: some steps amplify what a small residual leaves."""
     drops = [most - got for most, got in zip(ceiling, reached, strict=True)]
     if not max(drops) > LARGEST_DROP:
         return []
     many = f"{sum(drop > LARGEST_DROP for drop in drops)} of {len(drops)} pictures come back up to {max(drops):.1f} dB PSNR"
-    remedy = (f"try a tolerance below {tolerance:.2g}, " if tolerance > 0 else "try ") + "more iterations or more steps"
+    remedy = "try more steps"
+    if isinstance(method, ReNoise):
+        remedy = f"try a tolerance below {method.tolerance:.2g}, " if method.tolerance > 0 else "try "
+        remedy += "more iterations or more steps"
     return [f"{many} below what the autoencoder keeps: {remedy}"]

@@ -13,7 +13,9 @@ from renoise.edits import Source
 from renoise.inversion import Inversion
 from renoise.methods.method import AUTO_MASK, PHOTOGRAPH
 from renoise.pipelines.driver import Run
+from renoise.pipelines.embeddings import replaces_text
 from renoise.pipelines.finding import find
+from renoise.pipelines.guidance import guides
 from renoise.pipelines.prompts import per_image, too_long
 from renoise.programs import Program, Progress, generate
 from renoise.replay import Replay
@@ -52,13 +54,13 @@ def reconstruct(
         return generate(steps, source.x_T, source.noises)
 
     run = replay.run(program, replay.source_call, output_type=output_type, progress=progress)
-    return _pictures(run, output_type)
+    return as_asked(run, output_type)
 
 
 def edit(
     pipe: Any,
     inversion: Inversion,
-    prompt: str | Sequence[str] = "",
+    prompt: str | Sequence[str] | None = None,
     *,
     negative_prompt: str | Sequence[str] | None = None,
     guidance_scale: float | None = None,
@@ -75,7 +77,9 @@ def edit(
 
     Args:
         prompt: the target prompt; one for all images or one for each. Or give `prompt_embeds` and the like.
-        negative_prompt: None is the source prompt, as in the paper, wherever the pipeline guides.
+        negative_prompt: None is the source prompt, as in the paper, wherever the pipeline guides. The inversion's own negative
+            prompt
+            is not used.
         guidance_scale: None is the preset's for editing, or the inversion's if that is more. More keeps less of the photograph.
         pseudo_guidance: guidance by a row of its own instead of the pipeline's, for pipelines that do not guide (FLUX).
         source_correction: in [0, 1], how much of what an inexact inversion lacks is added (editing.py). Costs one evaluation more
@@ -91,6 +95,7 @@ def edit(
     source_correction = real("source_correction", source_correction)
     guidance_scale = None if guidance_scale is None else real("guidance_scale", guidance_scale)
     pseudo_guidance = None if pseudo_guidance is None else real("pseudo_guidance", pseudo_guidance)
+    guidance_given = guidance_scale is not None
     if not 0 <= source_correction <= 1:
         raise ValueError(f"source_correction must lie in [0, 1], got {source_correction}")
     replay, own_steps = (
@@ -112,7 +117,11 @@ def edit(
     follows = source_correction > 0 or mask is not None
     if follows and not own_steps:
         raise ValueError("source_correction and mask follow the inversion's trajectory: leave num_inference_steps out")
-    prompts = per_image(prompt, len(inversion), "prompt")
+    if prompt is None and not replaces_text(call):
+        raise ValueError("pass the prompt of the edited picture, or its prompt_embeds")
+    if pseudo_guidance is not None and guidance_given and guides(pipe, guidance_scale, replay.extra):
+        raise ValueError("pseudo_guidance takes the place of the pipeline's guidance: leave guidance_scale out")
+    prompts = per_image(prompt or "", len(inversion), "prompt")
     negatives = None if negative_prompt is None else per_image(negative_prompt, len(inversion), "negative_prompt")
     if others := [name for name in inversion.record.call if name.startswith("prompt_") and name not in call]:
         raise ValueError(f"the inversion was made with {', '.join(others)}: give the edited one too")
@@ -128,7 +137,7 @@ def edit(
         return method.draw(steps, source, replace(how, mask=at_latents))
 
     run = replay.run(program, this, output_type=output_type, progress=progress)
-    return _pictures(run, output_type, _outside(inversion, allowed, original))
+    return as_asked(run, output_type, _outside(inversion, allowed, original))
 
 
 def edit_defaults(
@@ -145,7 +154,7 @@ def edit_defaults(
     return guidance_scale, mask
 
 
-def _pictures(run: Run[Any], output_type: str, outside: Callable[[Tensor], Tensor] | None = None) -> Any:
+def as_asked(run: Run[Any], output_type: str, outside: Callable[[Tensor], Tensor] | None = None) -> Any:
     """Return what was drawn, as asked for."""
     if not run.result.isfinite().all():
         raise ValueError(

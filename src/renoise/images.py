@@ -129,6 +129,11 @@ def masks(mask: Any, height: int, width: int) -> "Tensor":
         if isinstance(one, (str, os.PathLike, Image.Image)):
             found.append(to_tensor(fit(open_mask(one), width, height))[0, :1])
         elif isinstance(one, torch.Tensor):
+            one = one[None] if one.ndim == 2 else one
+            if one.ndim != 3 or one.shape[0] not in (1, 3):
+                raise ValueError(
+                    f"mask: a tensor must be (H, W), (1, H, W), (3, H, W) or (B, channels, H, W), got {tuple(one.shape)}"
+                )
             one = (one / 255 if one.dtype == torch.uint8 else one.float()).mean(0, keepdim=True)
             if not 0 <= one.min() <= one.max() <= 1:
                 raise ValueError(f"mask: a tensor must lie in [0, 1], got {one.min():.3g} … {one.max():.3g}")

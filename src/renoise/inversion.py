@@ -19,11 +19,12 @@ from torch import Tensor
 from renoise.files import write
 from renoise.record import Record
 
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 UNSIGNED = "0" * 64  # stands for the checksum while it is computed
 LARGEST_HEADER = 16 * 2**20  # bytes; protects from files that claim a huge header
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Inversion:
     """The noise of a photograph, and the record of how it was found.
 
@@ -65,13 +66,17 @@ class Inversion:
 
     @property
     def residuals(self) -> list[list[float | None]]:
-        """Return ‖z^(k) − z^(k−1)‖/√numel of each step (noisiest first) and image, None where it is not finite."""
+        """Return ‖x^(k) − x^(k−1)‖/√numel of each step (noisiest first) and image, None where it is not finite."""
         return self.record.metrics.residuals
 
     @property
     def warnings(self) -> list[str]:
         """Return the warnings that the inversion caused."""
         return self.record.metrics.warnings
+
+    def __repr__(self) -> str:
+        quality = "not measured" if self.psnr is None else f"psnr={self.psnr}"
+        return f"Inversion({len(self)} images, {self.record.method}, {self.record.model}, {quality})"
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -98,8 +103,8 @@ class Inversion:
             ValueError: if `dtype` is not a floating-point dtype.
             OSError: if the file cannot be written.
         """
-        if not dtype.is_floating_point:
-            raise ValueError(f"latents are saved in a floating point dtype, not in {dtype}")
+        if dtype not in DTYPES:
+            raise ValueError(f"latents are saved in {', '.join(map(str, DTYPES))}, not in {dtype}")
         tensors = {"latents": self.latents, "noises": self.noises}
         tensors = {name: x.detach().to("cpu", dtype).contiguous() for name, x in tensors.items() if x is not None}
         text = replace(self.record, checksum=UNSIGNED).to_json()
@@ -140,6 +145,8 @@ class Inversion:
 
 def _of_image(value: Any, i: int, images: int) -> Any:
     """Return the value of image i if an argument has one value per image, else the whole argument."""
+    if isinstance(value, list) and value and all(isinstance(one, Tensor) for one in value):
+        return [_of_image(one, i, images) for one in value]  # one tensor for each IP-Adapter
     each = isinstance(value, Tensor | list) and getattr(value, "ndim", 1) > 0 and len(value) == images
     return value[i : i + 1] if each else value
 

@@ -56,7 +56,7 @@ class Inverted:
         x_T: the noise (B, ...) from which the sampler draws the photograph.
         noises: fresh noise (m, B, ...) of the m stochastic steps, or None for a deterministic sampler.
         trajectory: latents (n, B, ...) after each step. The last ones are x_0.
-        residuals: ‖z^(k) − z^(k−1)‖/√numel (n, B) of the accepted iterate.
+        residuals: ‖x^(k) − x^(k−1)‖/√numel (n, B) of the accepted iterate.
         iterations: network evaluations (n, B) that each image needed.
         diverged: True (n, B) where the iteration diverged and an earlier iterate was used.
         calls: network evaluations (n,) of the whole batch.
@@ -101,18 +101,6 @@ def generate(steps: Sequence[Step], x_T: Tensor, noises: Tensor | None = None) -
     return x
 
 
-def record(program: Program[Tensor], latents: list[Tensor]) -> Program[Tensor]:
-    """Run a program, and append the latents of its requests and its result to a list."""
-    question = next(program)
-    try:
-        while True:
-            latents.append(question[0])
-            question = program.send((yield question))
-    except StopIteration as end:
-        latents.append(end.value)
-        return end.value
-
-
 class Answer(NamedTuple):
     """A question, the latent x (B, ...) at step number i, and the network's output."""
 
@@ -121,13 +109,13 @@ class Answer(NamedTuple):
     out: Tensor
 
 
-def remember(program: Program[Result], last: list[Answer]) -> Program[Result]:
-    """Keep a program's last two questions and their answers in a list."""
+def watch(program: Program[Result], each: Callable[[Tensor, int, Tensor], None]) -> Program[Result]:
+    """Run a program, and call `each` with every latent that it requests, the number of the step and the network's output."""
     try:
         x, i = next(program)
         while True:
             out = yield x, i
-            last[:] = [*last[-1:], Answer(x, i, out)]
+            each(x, i, out)
             x, i = program.send(out)
     except StopIteration as end:
         return end.value

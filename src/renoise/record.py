@@ -51,7 +51,7 @@ class Metrics:
     """Cost and quality of an inversion. Nested lists are indexed by step, noisiest first, then by image.
 
     Args:
-        residuals: ‖z^(k) − z^(k−1)‖/√numel, None where it is not finite.
+        residuals: ‖x^(k) − x^(k−1)‖/√numel, None where it is not finite.
         iterations: network evaluations that the image needed in the fixed-point iteration.
         diverged: whether the iteration diverged and an earlier iterate was used.
         evaluations: total number of network evaluations per image. Guidance doubles it.
@@ -202,6 +202,11 @@ class Record:
         """Return the method of the inversion. Raise ValueError if the method or its settings are unknown."""
         try:
             values = {name: math.inf if value == "inf" else value for name, value in self.settings.items()}
+            if self.method not in methods.METHODS:
+                name = self.method
+                raise ValueError(
+                    f"it was made by the method {name!r}, which is not known here: set renoise.METHODS[{name!r}]"
+                )
             return msgspec.convert(values, methods.method_class(self.method))
         except msgspec.ValidationError as error:
             raise ValueError(f"its settings are not those of {self.method} ({error})") from None

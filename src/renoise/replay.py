@@ -18,7 +18,7 @@ from renoise.pipelines.call import Call, first_step
 from renoise.pipelines.driver import Run
 from renoise.pipelines.identity import check_model
 from renoise.pipelines.schedulers import Reading
-from renoise.programs import Photograph, Program, Progress, drive_from, generate, record
+from renoise.programs import Photograph, Program, Progress, drive_from, generate, watch
 from renoise.step import Step
 
 
@@ -111,14 +111,14 @@ class Replay:
         if pseudo_guidance is None and source_correction > 0:  # several rows cannot leave guidance to the pipeline
             scale = guidance.row_guidance(pipe, guidance_scale, extra)
             pseudo_guidance = None if scale == 1 else scale
-        how = Edit(pseudo_guidance, source_correction)
-        rows = method.rows(how)
+        settings = Edit(pseudo_guidance, source_correction)
+        rows = method.rows(settings)
         own_negative = negatives is not None or embeddings.replaces_text(self.call, negative=True)
         if len(rows) == 1:
             if pipeline_guides and not own_negative:  # the source prompt is the negative one
                 source = embeddings.as_negative(self.source_embeddings)
                 negatives, extra = None if source else record.prompt, {**extra, **source}
-            return self.call_with(prompts, negatives, guidance_scale, extra), how
+            return self.call_with(prompts, negatives, guidance_scale, extra), settings
         texts = {SOURCE: record.prompt, NEGATIVE: negatives or record.prompt, TARGET: prompts}
         sources = [text for row in rows[:-1] for text in texts[row]]
         if pipeline_guides and not method.pipeline_guides_rows and "true_cfg_scale" not in extra:
@@ -128,7 +128,7 @@ class Replay:
             source = self.source_embeddings
             negative = embeddings.from_negative(self.call) if own_negative else source
             extra |= embeddings.stacked([{SOURCE: source, NEGATIVE: negative}[row] for row in rows[:-1]], self.call)
-        return self.call_with([*sources, *prompts], None, guidance_scale, extra), how
+        return self.call_with([*sources, *prompts], None, guidance_scale, extra), settings
 
     def run(
         self,
@@ -178,7 +178,9 @@ class Replay:
         latents = list[Tensor]()
 
         def program(steps: Sequence[Step], source: Source) -> Program[Tensor]:
-            return (yield from record(generate(steps, source.x_T, source.noises), latents))
+            drawing = generate(steps, source.x_T, source.noises)
+            latents.append((yield from watch(drawing, lambda x, *_: latents.append(x))))
+            return latents[-1]
 
         self.run(program, self.source_call)
         return replace(self, inversion=replace(self.inversion, trajectory=torch.stack(latents[1:])))
@@ -198,6 +200,7 @@ class Replay:
         record, trajectory = self.inversion.record, self.inversion.trajectory
         assert trajectory is not None
         negative = {n: value for n, value in self.source_extra.items() if n.startswith("negative_prompt")}
-        call = self.call_with(prompts, record.negative_prompt, record.guidance_scale, {**self.extra, **negative})
+        own = {n: value for n, value in self.extra.items() if not n.startswith("negative_prompt")}
+        call = self.call_with(prompts, record.negative_prompt, record.guidance_scale, own | negative)
         (difference,) = self.run(lambda steps, source: masks.difference(steps, source, self.aspect), call).result
         return masks.from_difference(difference, regularize.maps(trajectory[-1], self.aspect).to(difference))

@@ -123,4 +123,5 @@ class TCD:
     def mix(self, t: Level, s: Level) -> Mix:
         alpha_bar_d = self.alphas_cumprod[int((1 - self.gamma) * s.time)]
         B = s.alpha * math.sqrt((1 - alpha_bar_d) / alpha_bar_d)
-        return Mix(s.alpha, B, math.sqrt(max(s.sigma * s.sigma - B * B, 0.0)))
+        variance = s.sigma * s.sigma - B * B
+        return Mix(s.alpha, B, math.sqrt(variance) if variance > 1e-12 else 0.0)  # below: rounding, not noise

@@ -12,8 +12,8 @@ def plain(value: Any) -> Any:
 def real(name: str, value: Any) -> float:
     """Return an argument as a float. ValueError, which names it, for anything that is no number."""
     value = plain(value)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{name} must be a number, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, got {value!r}")
     return float(value)
 
 

@@ -11,13 +11,13 @@ import transformers
 import renoise
 from renoise.bench.ways import ways
 from renoise.cli import main
-from renoise.methods.renoise import DETERMINISTIC, STOCHASTIC, ReNoise
+from renoise.methods.renoise import FOR_DETERMINISTIC, FOR_STOCHASTIC, ReNoise
 from renoise.pipelines import perception
 from tests.bench.conftest import EXAMPLE, Run, picture, pie_folder
 from tests.tiny import TINY
 
 
-@pytest.mark.parametrize(("settings", "steps"), [(DETERMINISTIC, 10), (STOCHASTIC, 4)])
+@pytest.mark.parametrize(("settings", "steps"), [(FOR_DETERMINISTIC, 10), (FOR_STOCHASTIC, 4)])
 def test_the_ways_have_names_of_their_own_and_use_every_method(settings: ReNoise, steps: int):
     every = list(ways(settings, settings, 1.2, steps))
     names = [way.name for way in every]

@@ -7,7 +7,7 @@ that makes stochastic steps exact without iterations, and Anderson acceleration.
 settings.
 
 *L2* is the mean squared error of the picture in [0, 1]. *std* is the standard deviation of the inverted noise, ideally
-1. The *residual* is ‖z^(k) − z^(k−1)‖/√numel of the last iterate of each step, noisiest step first, as the median over
+1. The *residual* is ‖x^(k) − x^(k−1)‖/√numel of the last iterate of each step, noisiest step first, as the median over
 the photographs.
 """
 

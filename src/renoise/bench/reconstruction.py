@@ -18,7 +18,7 @@ from torch import Tensor
 from renoise import api
 from renoise.bench.photographs import Photographs, decode
 from renoise.bench.report import photographs_line, summarize
-from renoise.methods.renoise import DETERMINISTIC, ReNoise
+from renoise.methods.renoise import FOR_DETERMINISTIC, ReNoise
 from renoise.metrics import psnr
 from renoise.pipelines.latents import encode
 from renoise.pipelines.presets import PRESETS
@@ -43,7 +43,7 @@ ROWS: dict[str, Row] = {
     "50/50, tolerance": (50, 50, TOLERANT),
     "10/10, tolerance": (10, 10, TOLERANT),
     "the paper's settings": (50, 50, ReNoise.paper("sd15")),
-    "default": (PRESETS["orchard"].steps, PRESETS["orchard"].steps, DETERMINISTIC),
+    "default": (PRESETS["orchard"].steps, PRESETS["orchard"].steps, FOR_DETERMINISTIC),
 }
 
 

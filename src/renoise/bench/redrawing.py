@@ -1,7 +1,7 @@
 """Benchmark of renoising during denoising, on `orchard`: each step of an edit is renoised and repeated.
 
-A denoising step goes from x_t to x_s = a x_t + b out(x_t). Renoising inverts it again, with z^(0) = x_s and
-z^(k) = (x_s − b out(z^(k−1)))/a for K + 1 evaluations, and the step is then repeated from the last iterate. All
+A denoising step goes from x_t to x_s = a x_t + b out(x_t). Renoising inverts it again, with x^(0) = x_s and
+x^(k) = (x_s − b out(x^(k−1)))/a for K + 1 evaluations, and the step is then repeated from the last iterate. All
 evaluations use the new prompt with guidance. The photographs are inverted with the model's own settings. There is no
 mask, so that the result depends on the denoising alone. *Calls* are the evaluations of the edit without the inversion.
 *moved* is the distance ‖Δx_0‖/√numel to the result without renoising.

@@ -56,6 +56,24 @@ class Method:
         """
         raise NotImplementedError
 
+    def checked_invert(self, steps: "Sequence[Step]", photograph: "Photograph") -> "Program[Inverted]":
+        """Run `invert`, and check what it returns."""
+        from renoise.programs import Inverted  # imported here because it imports torch
+
+        found = yield from self.invert(steps, photograph)
+        if not isinstance(found, Inverted):
+            raise TypeError(f"{self.title}: invert must return a renoise.programs.Inverted, not {type(found).__name__}")
+        lengths = {
+            len(part) for part in (found.trajectory, found.residuals, found.iterations, found.diverged, found.calls)
+        }
+        if lengths != {len(steps)}:
+            raise ValueError(
+                f"{self.title}: an Inverted of {len(steps)} steps needs as many entries each, got {sorted(lengths)}"
+            )
+        if not bool((found.trajectory[-1] == photograph.x_0).all()):
+            raise ValueError(f"{self.title}: the trajectory must end with x_0, the steps are noisiest first")
+        return found
+
     def draw(self, steps: "Sequence[Step]", source: Source, edit: Edit) -> "Program[Tensor]":
         """Draw x_0 (B, ...) under the target prompt.
 

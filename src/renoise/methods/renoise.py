@@ -1,6 +1,6 @@
 """ReNoise (arXiv 2403.14602): invert each sampler step by fixed-point iteration.
 
-    z^(0) = x_s;   z^(k) = (x_s − b out(z^(k−1)) − c z) / a,   k = 1 … K + 1;   x_t = Σ_k w_k z^(k)
+    x^(0) = x_s;   x^(k) = (x_s − b out(x^(k−1)) − c z) / a,   k = 1 … K + 1;   x_t = Σ_k w_k x^(k)
 
 `iterations=0` is plain DDIM inversion. algorithm.py solves one step. This file defines the settings and runs all steps,
 from the clean end to the noise. docs/method.md lists the differences from the paper.
@@ -34,7 +34,7 @@ class ReNoise(Method):
     Args:
         iterations: K, the number of renoising iterations per step, 0 … 1000. A step takes at most K + 1 evaluations. 0
             is plain DDIM inversion.
-        tolerance: an image stops iterating when its residual ‖z^(k) − z^(k−1)‖/√numel falls below this value. 0 always
+        tolerance: an image stops iterating when its residual ‖x^(k) − x^(k−1)‖/√numel falls below this value. 0 always
             runs all iterations.
         weights_low: weights w_1 … w_{K+1} of the iterates in the mean, for timesteps below `boundary`. None uses the
             last iterate.
@@ -45,8 +45,8 @@ class ReNoise(Method):
         noise_correction: maximum change of the noise z of a stochastic step, as a fraction of √numel. 0 leaves the
             noise as drawn, inf makes the step exact. It costs one more evaluation per stochastic step.
         anderson: use Anderson acceleration, which needs fewer evaluations.
-        first_guess: first iterate z^(0). "latent" is x_s, as in the paper. "epsilon" extrapolates x_s along the ε̂ of
-            the last step, without further evaluations. "posterior" draws z^(0) and z from their posterior given x_0 and
+        first_guess: first iterate x^(0). "latent" is x_s, as in the paper. "epsilon" extrapolates x_s along the ε̂ of
+            the last step, without further evaluations. "posterior" draws x^(0) and z from their posterior given x_0 and
             x_s (`Step.posterior`). With "posterior" and noise_correction=inf, stochastic steps need no iteration.
         source: origin of these values, as text.
 
@@ -112,7 +112,7 @@ class ReNoise(Method):
         stochastic sampler, noises drawn from the posterior make the steps exact without iterations.
         """
         few, stochastic = len(steps) <= FEW_STEPS, is_stochastic(steps)
-        chosen = STOCHASTIC if stochastic else DETERMINISTIC
+        chosen = FOR_STOCHASTIC if stochastic else FOR_DETERMINISTIC
         kind = f"{'few' if few else 'many'} steps ({len(steps)}) of a {'stochastic' if stochastic else 'deterministic'}"
         return replace(chosen, iterations=chosen.iterations if few else 10, source=f"rule for {kind} sampler")
 
@@ -136,37 +136,50 @@ class ReNoise(Method):
         sampler_noises = draw("sampler", sum(step.stochastic for step in steps)) if is_stochastic(steps) else None
         references = draw("reference", len(steps)) if self.lambda_kl > 0 else None
         guesses = draw("guess", len(steps)) if self.first_guess == "posterior" else None
-        x, epsilon = x_0, None
+        x_s, epsilon = x_0, None
         solutions, trajectory, noises = [], [], []
         for i, step in reversed(list(enumerate(steps))):
             z = step.noise_from(sampler_noises, i)
-            guess = x
-            if self.first_guess == "epsilon" and epsilon is not None:
-                guess = step.extrapolate(x, epsilon, z)
-            elif guesses is not None and i == len(steps) - 1:  # x_0 contains no noise yet
-                guess = step.t.alpha * x_0 + step.t.sigma * guesses[i]
-            elif guesses is not None:
-                guess, drawn = step.posterior(x_0, x, guesses[i])
-                z = drawn if step.stochastic else None
-
+            w = None if guesses is None else guesses[i]
+            guess, z = self._first_guess(step, x_0, x_s, z, epsilon, w, clean=i == len(steps) - 1)
             if z is not None and self.makes_steps_exact:
                 solution = algorithm.Solution.without_iteration(guess)
             else:
                 noised = None if references is None else step.t.alpha * x_0 + step.t.sigma * references[i]
                 loss, loss_calls = yield from self._edit_loss(step, i, noised, photograph)
                 solution = yield from algorithm.solve(
-                    step, i, x, guess, z,
+                    step, i, x_s, guess, z,
                     weights=self.weights(step.t.time), tolerance=self.tolerance, anderson=self.anderson, edit_loss=loss,
                 )  # fmt: skip
                 solution = replace(solution, calls=solution.calls + loss_calls)
             if z is not None:
                 if self.noise_correction > 0:
-                    solution, z = yield from algorithm.correction(step, i, solution, x, z, self.noise_correction)
+                    solution, z = yield from algorithm.correction(step, i, solution, x_s, z, self.noise_correction)
                 noises.append(z)
             solutions.append(solution)
-            trajectory.append(x)
-            x, epsilon = solution.x_t, solution.epsilon
+            trajectory.append(x_s)
+            x_s, epsilon = solution.x_t, solution.epsilon
         return algorithm.assemble(solutions, trajectory, noises)
+
+    def _first_guess(
+        self,
+        step: "Step",
+        x_0: "Tensor",
+        x_s: "Tensor",
+        z: "Tensor | None",
+        epsilon: "Tensor | None",
+        w: "Tensor | None",
+        clean: bool,
+    ) -> "tuple[Tensor, Tensor | None]":
+        """Return x^(0) and the noise of the step; `clean` says that x_s is x_0, which contains no noise yet."""
+        if w is not None and clean:
+            return step.t.alpha * x_0 + step.t.sigma * w, z
+        if w is not None:
+            x_t, drawn = step.posterior(x_0, x_s, w)
+            return x_t, drawn if step.stochastic else None
+        if self.first_guess == "epsilon" and epsilon is not None:
+            return step.extrapolate(x_s, epsilon, z), z
+        return x_s, z
 
     def _edit_loss(
         self, step: "Step", i: int, noised: "Tensor | None", photograph: "Photograph"
@@ -177,13 +190,12 @@ class ReNoise(Method):
         """
         from renoise.regularize import EditLoss
 
-        if not (self.lambda_pair > 0 or self.lambda_kl > 0) or step.t.alpha == 0:  # there out does not determine ε̂
+        # At alpha = 0 the output of a v-prediction does not contain ε̂, so there is nothing to regularize.
+        if not (self.lambda_pair > 0 or self.lambda_kl > 0) or step.t.alpha == 0:
             return None, 0
         reference = None if noised is None else step.epsilon(noised, (yield noised, i).to(noised.dtype))
-        seed = f"{photograph.seed}/{i}"
-        return EditLoss(self.lambda_pair, self.lambda_kl, reference, seed, photograph.aspect), int(
-            reference is not None
-        )
+        loss = EditLoss(self.lambda_pair, self.lambda_kl, reference, f"{photograph.seed}/{i}", photograph.aspect)
+        return loss, 0 if reference is None else 1
 
     @property
     def makes_steps_exact(self) -> bool:
@@ -218,8 +230,8 @@ PLAIN = ReNoise(iterations=0, tolerance=0.0, source="plain DDIM inversion")
 
 # The settings of `for_steps`. `renoise bench tolerance` found the first tolerance, on other photographs than those of
 # `renoise bench reconstruction`. `renoise bench few-steps --search` found the second, on orchard-turbo and orchard-lcm.
-DETERMINISTIC = ReNoise(anderson=True, first_guess="epsilon")
-STOCHASTIC = ReNoise(tolerance=0.01, anderson=True, first_guess="posterior", noise_correction=math.inf)
+FOR_DETERMINISTIC = ReNoise(anderson=True, first_guess="epsilon")
+FOR_STOCHASTIC = ReNoise(tolerance=0.01, anderson=True, first_guess="posterior", noise_correction=math.inf)
 
 _TABLE_3 = "arXiv 2403.14602, table 3"
 _SD15 = ReNoise(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from renoise.pipelines.presets import Preset
-from renoise.record import MOST_STEPS, OURS, TUPLE, check_call
+from renoise.record import MOST_STEPS, NAMED, OURS, TUPLE, check_call
 from renoise.scalars import integer
 
 
@@ -18,7 +18,7 @@ def accepted(pipe: Any) -> Mapping[str, inspect.Parameter]:
 def check_arguments(pipe: Any, call: dict[str, Any]) -> None:
     """Raise ValueError for arguments that are renoise's to give or that the pipeline does not have."""
     for name in call:
-        if name in OURS:
+        if name in OURS | NAMED:
             raise ValueError(f"{name} is set by renoise: leave it out")
         if name == "eta" and name not in inspect.signature(pipe.scheduler.step).parameters:
             raise ValueError(
@@ -53,8 +53,10 @@ def step_count(pipe: Any, given: int | None, preset: Preset | None) -> int:
         raise ValueError(f"{type(pipe).__name__} is a chain of pipelines: load the one that draws the picture")
     count = given if given is not None else preset.steps if preset else accepted(pipe)["num_inference_steps"].default
     count = integer("num_inference_steps", count)
-    if not 1 <= count <= MOST_STEPS:
-        raise ValueError(f"num_inference_steps must be an integer of at least 1 and at most {MOST_STEPS}, got {count}")
+    tabulated = hasattr(getattr(pipe, "scheduler", None), "alphas_cumprod")  # a step then needs a timestep of its own
+    limit = pipe.scheduler.config.get("num_train_timesteps", MOST_STEPS) if tabulated else MOST_STEPS
+    if not 1 <= count <= limit:
+        raise ValueError(f"num_inference_steps must be an integer of at least 1 and at most {limit}, got {count}")
     return count
 
 

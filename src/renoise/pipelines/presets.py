@@ -8,7 +8,7 @@ kind.
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from renoise.methods.renoise import DETERMINISTIC, STOCHASTIC, ReNoise
+from renoise.methods.renoise import FOR_DETERMINISTIC, FOR_STOCHASTIC, ReNoise
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Preset:
     call: dict[str, Any] = field(default_factory=dict)
 
 
-_ORCHARD = replace(DETERMINISTIC, source="measured by renoise bench reconstruction")
-_ORCHARD_FEW = replace(STOCHASTIC, source="measured by renoise bench few-steps --search")
+_ORCHARD = replace(FOR_DETERMINISTIC, source="measured by renoise bench reconstruction")
+_ORCHARD_FEW = replace(FOR_STOCHASTIC, source="measured by renoise bench few-steps --search")
 # The last step, which alone is iterated, makes the picture exact. Where a mask puts back what is to stay, an edit gains nothing.
 _ORCHARD_FEW_EDITS = replace(
     _ORCHARD_FEW, iterations=0, tolerance=0.0, anderson=False, source="measured by renoise bench edit"

@@ -13,7 +13,7 @@ UNLIMITED = 1e6  # a tokenizer that claims to read more has no limit of its own
 
 def per_image(text: str | Sequence[str], images: int, name: str) -> list[str]:
     """Return one text for each image, given one for all or one for each. ValueError for any other number."""
-    texts = [text] * images if isinstance(text, str) else [] if text is None else list(text)
+    texts: list[Any] = [text] * images if isinstance(text, str) or not hasattr(text, "__iter__") else list(text)
     if wrong := [one for one in texts if not isinstance(one, str)]:
         raise ValueError(f"{name}: a text must be a string, got {type(wrong[0]).__name__}")
     texts = [str(one) for one in texts]  # NumPy's strings are strings, but no file can hold them
