@@ -35,6 +35,7 @@ from renoise.pipelines.guidance import unguided
 from renoise.pipelines.loading import load
 from renoise.pipelines.prompts import per_image, too_long
 from renoise.pipelines.schedulers import Reading
+from renoise.pipelines.support import check_pipeline
 from renoise.programs import Inverted, Photograph, Program, Progress, drive_from
 from renoise.record import Metrics, Record, plain_settings
 
@@ -84,6 +85,7 @@ def invert(
     Raises:
         ValueError: an argument cannot be used. The message names it, and the fix.
     """
+    check_pipeline(pipe, call)
     if not 0 < strength <= 1:
         raise ValueError(f"strength must lie in (0, 1], got {strength}")
     if (image is None) == (latents is None):
@@ -127,7 +129,7 @@ def invert(
     inversion = _inversion(run, this, used, photograph, strength, time.perf_counter() - began)
     if measure and run.output is not None:
         assert pictures is not None
-        inversion = _measured(inversion, this, used, pictures, run.output.images)
+        inversion = _measured(inversion, this, used, pictures, autoencoding.pictures_of(run.output))
     for note in inversion.warnings:
         warnings.warn(note, stacklevel=2)
     return inversion

@@ -14,6 +14,7 @@ from renoise.inversion import Inversion
 from renoise.methods.method import AUTO_MASK, PHOTOGRAPH
 from renoise.pipelines.driver import Run
 from renoise.pipelines.finding import find
+from renoise.pipelines.latents import pictures_of
 from renoise.pipelines.prompts import per_image, too_long
 from renoise.programs import Program, Progress, generate
 from renoise.replay import Replay
@@ -154,7 +155,7 @@ def _pictures(run: Run[Any], output_type: str, outside: Callable[[Tensor], Tenso
         warnings.warn(
             f"the pipeline's safety checker has blacked out {hidden} of {len(run.result)} pictures", stacklevel=3
         )
-    pictures = run.output.images
+    pictures = pictures_of(run.output)
     pictures = outside(pictures) if outside else pictures
     return images.to_images(pictures) if output_type == "pil" else pictures
 

@@ -18,6 +18,7 @@ from renoise.pipelines.call import Call, first_step
 from renoise.pipelines.driver import Run
 from renoise.pipelines.identity import check_model
 from renoise.pipelines.schedulers import Reading
+from renoise.pipelines.support import check_pipeline
 from renoise.programs import Photograph, Program, Progress, drive_from, generate, record
 from renoise.step import Step
 
@@ -32,6 +33,7 @@ class Replay:
     num_inference_steps: int | None = None
 
     def __post_init__(self) -> None:
+        check_pipeline(self.pipe, self.call)
         record = self.inversion.record
         check_model(self.pipe, record)
         if missing := [name for name in record.required_arguments if name not in self.call]:

@@ -8,6 +8,7 @@ from typing import Any
 from renoise.pipelines.presets import Preset
 
 TUPLE = "tuple"  # how a file names what JSON does not know
+FRAMES = ("num_frames", "video_length", "frames")  # how pipelines call the length of a video
 OURS = {"latents", "generator", "num_images_per_prompt", "return_dict", "output_type", "timesteps", "sigmas"}
 
 

@@ -1,11 +1,14 @@
 """Pictures → latents, as a pipeline's own decoding undoes them:  x_0 = (mode of the posterior − shift) · scaling / std.
 
-The shapes and factors come from the autoencoder's config and the pipeline's own packing methods, so a new family of a known kind
-needs nothing here. The way back is the pipeline's own decoding (driver.py).
+The factors come from the autoencoder, the layout from the pipeline's own `prepare_latents`: it is run with our latents in the place of
+the noise that it would draw, so whatever it packs, patches or adds axes for, it does to them. The way back is the pipeline's own
+decoding (driver.py).
 """
 
+import inspect
 import math
 import threading
+import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from renoise.pipelines.arguments import FRAMES, accepted
 from renoise.pipelines.finding import network
 from renoise.pipelines.presets import Preset
 from renoise.record import LARGEST_SIDE
@@ -31,11 +35,29 @@ def encode(pipe: Any, pictures: Tensor) -> Tensor:
             f"{type(pipe).__name__} has no autoencoder (vae) to encode a picture with: pass latents= instead"
         )
     with torch.no_grad(), _safe_dtype(vae) as dtype:
-        x = (pictures * 2 - 1).to(pipe._execution_device, dtype)
-        video = next(p.ndim for p in vae.parameters() if p.ndim >= 4) == 5
+        x = _with_alpha(vae, pictures * 2 - 1).to(pipe._execution_device, dtype)
+        encoder = getattr(vae, "encoder", vae)
+        video = any(p.ndim == 5 for p in encoder.parameters())
         encoded = vae.encode(x.unsqueeze(2) if video else x)
         z = _mode(encoded).float()
-    return _pack(pipe, _normalise(vae.config, z))
+    return _in_layout(pipe, _normalise(vae, z), *pictures.shape[-2:])
+
+
+def pictures_of(output: Any) -> Tensor:
+    """Return the pictures (B, 3, H, W) of a pipeline's output, made with output_type "pt"; of a video its one frame.
+
+    ValueError if it holds none.
+    """
+    found = next((getattr(output, n) for n in ("images", "image", "frames") if hasattr(output, n)), None)
+    if isinstance(found, (list, tuple)) and found and all(isinstance(one, Tensor) for one in found):
+        found = torch.stack(tuple(found))
+    if not isinstance(found, Tensor) or found.ndim not in (4, 5) or (found.ndim == 5 and 1 not in found.shape[1:3]):
+        raise ValueError(
+            f'no pictures are in the pipeline\'s {type(output).__name__}: pass output_type="latent", and measure=False to invert'
+        )
+    if found.ndim == 5:  # (B, frames, 3, H, W)
+        found = found[:, 0] if found.shape[1] == 1 else found[:, :, 0]
+    return found[:, :3]  # a fourth channel is how opaque they are
 
 
 def clean_latents(pipe: Any, pictures: Tensor | None, latents: Tensor | None) -> Tensor:
@@ -59,7 +81,7 @@ def picture_size(pipe: Any, preset: Preset | None, height: int | None, width: in
     if height is None or width is None:
         own = (preset.size, preset.size) if preset else default_size(pipe)
         height, width = own[0] if height is None else height, own[1] if width is None else width
-    unit = math.lcm(8, getattr(pipe, "vae_scale_factor", 8) * (2 if hasattr(pipe, "_pack_latents") else 1))
+    unit = math.lcm(8, (_scale(pipe) or 8) * _patch(pipe))
     for name, value in (("height", height), ("width", width)):
         if not unit <= value <= LARGEST_SIDE or value % unit:
             near = min(max(unit, round(value / unit) * unit), LARGEST_SIDE // unit * unit)
@@ -69,13 +91,48 @@ def picture_size(pipe: Any, preset: Preset | None, height: int | None, width: in
 
 def default_size(pipe: Any) -> tuple[int, int]:
     """The (height, width) that the pipeline itself would draw. ValueError if it does not say."""
-    cells = getattr(pipe, "default_sample_size", None)
-    cells = cells or getattr(getattr(network(pipe), "config", None), "sample_size", None)
-    factor = getattr(pipe, "vae_scale_factor", None)
+    call, config, factor = accepted(pipe), getattr(network(pipe), "config", None), _scale(pipe)
+    own = [getattr(call.get(name), "default", None) for name in ("height", "width")]
+    if all(isinstance(value, int) for value in own):
+        return own[0], own[1]  # pyright: ignore[reportReturnType]
+    cells = getattr(pipe, "default_sample_size", None) or getattr(config, "sample_size", None)
+    sides = [getattr(config, name, None) for name in ("sample_height", "sample_width")]
+    if all(isinstance(side, int) for side in sides):
+        cells = sides
     if not cells or not factor:
         raise ValueError(f"{type(pipe).__name__} has no default size: pass height= and width=")
     height, width = (cells, cells) if isinstance(cells, int) else tuple(cells)[-2:]
     return height * factor, width * factor
+
+
+def _scale(pipe: Any) -> int | None:
+    """How many pixels a cell of the latents is wide, by whichever name the pipeline has for it."""
+    names = ("vae_scale_factor", "vae_scale_factor_spatial", "vae_spatial_compression_ratio")
+    return next((value for name in names if (value := getattr(pipe, name, None))), None)
+
+
+def _patch(pipe: Any) -> int:
+    """How many cells the network or the pipeline takes together along a side: sizes are multiples of it."""
+    packer = getattr(pipe, "_pack_latents", None)
+    if packer is not None and "patch_size" not in inspect.signature(packer).parameters:
+        return 2
+    size = getattr(getattr(network(pipe), "config", None), "patch_size", None)
+    size = size[-1] if isinstance(size, (list, tuple)) and size else size
+    return size if isinstance(size, int) else 1
+
+
+def _with_alpha(vae: Any, x: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W) with as many channels as an autoencoder reads: a fourth says that they are opaque."""
+    config = vae.config
+    channels = getattr(config, "in_channels", None) or getattr(config, "input_channels", None) or 3
+    patch = getattr(config, "patch_size", None)
+    if isinstance(patch, int) and channels % patch**2 == 0:
+        channels //= patch**2
+    if channels == 4:
+        return torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
+    if channels != 3:
+        raise ValueError(f"the autoencoder reads {channels} channels, a picture has 3: pass latents= instead")
+    return x
 
 
 def _mode(encoded: Any) -> Tensor:
@@ -88,11 +145,13 @@ def _mode(encoded: Any) -> Tensor:
     raise ValueError(f"no latents in the autoencoder's {type(encoded).__name__}: pass latents= instead")
 
 
-def _normalise(config: Any, z: Tensor) -> Tensor:
-    """(z − mean − shift) · scaling / std, for whichever of these the autoencoder's config has."""
+def _normalise(vae: Any, z: Tensor) -> Tensor:
+    """(z − mean − shift) · scaling / std, for whichever of these the autoencoder has, in its config or as buffers."""
+    config, buffers = vae.config, dict(vae.named_buffers())
 
     def channels(name: str, default: float) -> Tensor:
         values = getattr(config, name, None)
+        values = buffers.get(name) if values is None else values
         values = torch.as_tensor(default if values is None else values, dtype=z.dtype, device=z.device)
         return values.reshape(1, -1, *(1,) * (z.ndim - 2))
 
@@ -105,17 +164,71 @@ def _normalise(config: Any, z: Tensor) -> Tensor:
     )
 
 
-def _pack(pipe: Any, z: Tensor) -> Tensor:
-    """Latents as the pipeline packs them for its loop."""
-    batch, channels, height, width = z.shape[0], z.shape[1], z.shape[-2], z.shape[-1]
-    if hasattr(pipe, "_patchify_latents"):  # FLUX.2: 2x2 patches into channels, normalised there, then a sequence
-        norm = pipe.vae.bn
+def _in_layout(pipe: Any, z: Tensor, height: int, width: int) -> Tensor:
+    """Latents (B, C, [1,] h, w) as the pipeline lays them out for its loop, of pictures of this size."""
+    if hasattr(pipe, "_patchify_latents") and hasattr(pipe, "_pack_latents"):
+        norm = pipe.vae.bn  # FLUX.2: 2x2 patches into channels, normalised there, then a sequence
         z = pipe._patchify_latents(z)
         mean, variance = (v.float().reshape(1, -1, 1, 1).to(z.device) for v in (norm.running_mean, norm.running_var))
         return pipe._pack_latents((z - mean) / torch.sqrt(variance + pipe.vae.config.batch_norm_eps))
-    if hasattr(pipe, "_pack_latents"):  # FLUX, Qwen-Image: a sequence of 2x2 patches
-        return pipe._pack_latents(z, batch, channels, height, width)
-    return z
+    asked = list[torch.Size]()
+
+    def prepared(values: Tensor) -> Tensor | None:
+        def instead_of_noise(shape: Any, *_: Any, **__: Any) -> Tensor:
+            asked.append(torch.Size(shape))
+            return _arranged(pipe, values, asked[-1]).clone()
+
+        return _prepared(pipe, z, height, width, instead_of_noise)
+
+    laid_out = prepared(z)
+    if laid_out is None:  # its arguments are not known here: driver.py compares the shapes
+        return z
+    if laid_out.shape == asked[-1]:
+        return _arranged(pipe, z, asked[-1])
+    unit = prepared(torch.ones_like(z))  # some pipelines scale their noise, which is for the scheduler to undo
+    assert unit is not None
+    return laid_out / unit
+
+
+def _prepared(pipe: Any, z: Tensor, height: int, width: int, instead_of_noise: Any) -> Tensor | None:
+    """What the pipeline's prepare_latents makes of `instead_of_noise`, None if it needs what is not known here."""
+    function = getattr(type(pipe), "prepare_latents", None)
+    function = inspect.unwrap(function) if function is not None else None
+    if function is None or "randn_tensor" not in getattr(function, "__globals__", {}):
+        return None
+    config = getattr(network(pipe), "config", None)
+    known: dict[str, Any] = dict.fromkeys(("num_channels_latents", "num_latents_channels", "num_channels"), z.shape[1])
+    known |= dict.fromkeys(FRAMES, 1) | {name: None for name in ("latents", "image", "images", "conditions")}
+    known |= dict(batch_size=len(z), height=height, width=width, dtype=z.dtype, device=z.device)
+    known |= dict(generator=torch.Generator().manual_seed(0), patch_size=getattr(config, "patch_size", None))
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    if any(p.default is p.empty and p.name not in known for p in parameters):
+        return None
+    given = {p.name: known[p.name] for p in parameters if p.name in known and (p.default is p.empty or p.name != "patch_size")}
+    # a private copy, as of the loop in driver.py: nothing is patched that others see
+    space = {**function.__globals__, "randn_tensor": instead_of_noise}
+    private = types.FunctionType(
+        function.__code__, space, function.__name__, function.__defaults__, function.__closure__
+    )
+    private.__kwdefaults__ = function.__kwdefaults__
+    made = private(pipe, **given)
+    return made[0] if isinstance(made, tuple) else made
+
+
+def _arranged(pipe: Any, z: Tensor, shape: torch.Size) -> Tensor:
+    """Latents (B, C, [1,] h, w) in a shape with the same axes in another order, one of them perhaps a single frame.
+
+    ValueError if the shape is of another size.
+    """
+    z = z[:, :, 0] if z.ndim == 5 and z.shape[2] == 1 else z
+    layouts = [z, z.unsqueeze(2), z.unsqueeze(1), z.movedim(1, -1), z.movedim(1, -1).unsqueeze(1)] if z.ndim == 4 else [z]
+    for layout in layouts:
+        if layout.shape == shape:
+            return layout
+    raise ValueError(
+        f"{type(pipe).__name__} draws latents of shape {tuple(shape)}, its autoencoder makes {tuple(z.shape)} of this picture: "
+        "pass another height= and width=, or latents="
+    )
 
 
 @contextmanager

@@ -30,7 +30,10 @@ class Session(Generic[Result]):
         self.result: Any = None
 
     def timesteps(self, grid: Tensor) -> Iterator[Tensor]:
-        """Yield the timestep of each question to the pipeline's loop, until the program has its result."""
+        """Yield the element of `grid` for each question to the pipeline's loop, until the program has its result.
+
+        Several grids may be followed at once, zip(timesteps, timesteps[1:]): they all give the element of one question.
+        """
         if self.buffer is None or self.reading is None:
             raise ValueError(
                 "this pipeline began its loop without prepare_latents and set_timesteps: it cannot be driven"
@@ -42,11 +45,14 @@ class Session(Generic[Result]):
         self.begin()
         if self.done:
             raise Finished
+        given = 0
         while not self.done:
-            if self.asked > self.answered:
+            if given == self.asked > self.answered:
                 return  # the loop asked on without stepping: interrupted, as finish() will say
-            self.asked += 1
-            yield self.reading.timesteps[self.true_index]
+            if self.asked == self.answered:
+                self.asked += 1
+            given = self.asked
+            yield grid[self.true_index]
 
     def begin(self) -> None:
         """Start the program once latents and schedule are known, in whichever order the pipeline prepares them."""
@@ -68,7 +74,8 @@ class Session(Generic[Result]):
 
     def step(self, out: Tensor, sample: Tensor) -> Tensor:
         """Answer the question with the network's output -> the next latent, in the dtype of `sample`."""
-        assert self.handed is not None
+        if self.answered == self.asked or self.handed is None:
+            raise ValueError("this pipeline's loop does not iterate over its timesteps, it counts them: it cannot be driven")
         given, version, values = self.handed
         if (sample is not given or sample._version != version) and not torch.equal(sample.to(values.dtype), values):
             raise RuntimeError(
@@ -101,6 +108,17 @@ class Session(Generic[Result]):
         return x, x._version, x.clone()
 
 
+def _flat(values: Any) -> Iterator[Any]:
+    """Yield what nested tuples, lists and dicts hold."""
+    if isinstance(values, dict):
+        values = tuple(values.values())
+    if not isinstance(values, (tuple, list)):
+        yield values
+        return
+    for value in values:
+        yield from _flat(value)
+
+
 class Timesteps(torch.Tensor):
     """The host's n timesteps: a real tensor, but iterating over it follows the program."""
 
@@ -110,7 +128,7 @@ class Timesteps(torch.Tensor):
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = super().__torch_function__(func, types, args, kwargs or {})
         if isinstance(result, Timesteps) and not hasattr(result, "session"):
-            result.session = next(a.session for a in args if isinstance(a, Timesteps))
+            result.session = next(a.session for a in _flat((args, kwargs)) if isinstance(a, Timesteps))
         return result
 
     def __iter__(self) -> Iterator[Tensor]:

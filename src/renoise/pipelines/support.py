@@ -1,0 +1,183 @@
+"""Whether renoise can drive a pipeline at all, asked first of all: what it is if not, and which one can instead.
+
+There is no list of classes. What a pipeline needs is told by the signature of its call and by its parts, and which class draws the
+same model from a prompt alone by diffusers' own tables, or by the classes beside it that are made of the same parts.
+"""
+
+import difflib
+import inspect
+import os
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import torch
+
+from renoise.pipelines.finding import network
+
+PICTURES = ("image", "images", "video", "mask_image", "reference_image", "source_prompt")  # what is drawn over or edited
+ANOTHER = "use one that draws from a prompt alone, such as StableDiffusionXLPipeline or FluxPipeline"
+
+
+def check_pipeline(pipe: Any, given: Collection[str] = ()) -> None:
+    """Raise ValueError, one line with what it is and what to use instead, unless `pipe` can be driven.
+
+    Args:
+        given: names of the user's own arguments of the call; some pipelines work with a picture of their own.
+    """
+    if why := _no_pipeline(pipe):
+        raise ValueError(why)
+    name = type(pipe).__name__
+    if why := _chain(pipe) or class_refusal(type(pipe), given):
+        raise ValueError(f"{name} cannot be inverted, it {why}: {_instead(pipe)}")
+    if getattr(pipe, "unet", None) is not None and (channels := _further_channels(pipe)):
+        raise ValueError(f"{name} cannot be inverted, {channels}: {ANOTHER}")
+    optional = getattr(pipe, "_optional_components", ())
+    if missing := [n for n, part in pipe.components.items() if part is None and n in _DRIVEN and n not in optional]:
+        raise ValueError(f"{name} has no {' and no '.join(missing)}: load the pipeline with all its parts")
+
+
+_DRIVEN = ("unet", "transformer", "scheduler")
+
+
+def class_refusal(cls: Any, given: Collection[str] = ()) -> str | None:
+    """Return why no pipeline of a class can be driven, as what follows "it", or None if nothing speaks against it."""
+    if _is_modular(cls):
+        return "is made of blocks that each run a loop of their own"
+    call = inspect.signature(cls.__call__).parameters
+    needed = [n for n, p in call.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD and n != "self"]
+    wanted = [n for n in needed if n != "prompt" and n not in given]
+    sized = "height" in call or "width" in call
+    picture = next((n for n in PICTURES if n in call), None)
+    if any("audio" in n for n in call) or hasattr(cls, "prepare_audio_latents"):
+        return "draws sound"
+    if "prompt" not in call and (wanted or not needed or not hasattr(cls, "prepare_latents")):
+        return f"draws from {' and '.join(needed or [picture or 'noise alone'])}, not from a prompt"
+    if "mask_image" in call and ("strength" in call or "mask_image" not in given):
+        return "repaints part of a given picture (inpainting)"
+    if picture and "strength" in call and hasattr(cls, "get_timesteps"):
+        return "begins from a given picture, not from noise (image-to-image)"
+    if any(n in wanted for n in PICTURES) or (picture and not sized):
+        return f"draws after a given picture ({picture}=), not from a prompt alone"
+    if not sized:
+        return "draws nothing that has a height and a width"
+    if not hasattr(cls, "prepare_latents"):
+        return "makes its noise inside its own call, where no other can be put"
+    edits = {"image", "images", "video"} & set(inspect.signature(cls.prepare_latents).parameters) - set(given)
+    if edits and cls not in _text_to_image().values():
+        return f"edits a given picture, so it needs one ({picture}=)"
+    return None
+
+
+def _no_pipeline(thing: Any) -> str | None:
+    """Return the message for what is no pipeline at all, or None."""
+    from diffusers import DiffusionPipeline
+
+    if isinstance(thing, DiffusionPipeline) or _is_modular(type(thing)):
+        return None
+    kind = type(thing).__name__
+    if isinstance(thing, (str, os.PathLike)):
+        return f"pass a pipeline, not its name: renoise.load({os.fspath(thing)!r}) makes one"
+    if isinstance(thing, type):
+        return f"pass a pipeline, not its class: {thing.__name__}.from_pretrained(…) makes one"
+    if isinstance(thing, torch.nn.Module):
+        return f"pass the whole pipeline, not a part of it such as this {kind}"
+    if thing is None:
+        return "pass a pipeline, not None: renoise.load or diffusers' from_pretrained makes one"
+    return f"pass one diffusers pipeline, not a {kind}: renoise.load or diffusers' from_pretrained makes one"
+
+
+def _chain(pipe: Any) -> str | None:
+    """Return what makes of a pipeline a chain of several, or None: pipelines within, or schedulers for more than one network."""
+    from diffusers import DiffusionPipeline
+
+    if within := [name for name, part in vars(pipe).items() if isinstance(part, DiffusionPipeline)]:
+        return f"is a chain of pipelines ({', '.join(within)})"
+    parts = getattr(pipe, "components", {})
+    stages = [name.removesuffix("_scheduler") for name in parts if name.endswith("_scheduler")]
+    if stages := [s for s in stages if any(n.startswith(s) and n != f"{s}_scheduler" for n in parts)]:
+        return f"is a chain of networks ({', '.join(stages)}) with a scheduler each"
+    return None
+
+
+def _is_modular(cls: Any) -> bool:
+    import diffusers
+
+    base = getattr(diffusers, "ModularPipeline", None)
+    return base is not None and issubclass(cls, base)
+
+
+def _text_to_image() -> dict[str, Any]:
+    """Return diffusers' text-to-image classes, by its own names of the families."""
+    from diffusers.pipelines import auto_pipeline
+
+    return dict(auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING)
+
+
+def _further_channels(pipe: Any) -> str | None:
+    """Return what a network reads besides latents, if it does: an inpainting network has 9 channels, one that follows orders 8."""
+    reads = getattr(getattr(network(pipe), "config", None), "in_channels", None)
+    config = getattr(getattr(pipe, "vae", None), "config", None)
+    latents = getattr(config, "latent_channels", None) or getattr(config, "z_dim", None)
+    if not isinstance(reads, int) or not isinstance(latents, int) or reads in (latents, 4 * latents):
+        return None  # (some pipelines pack 2x2 cells into channels)
+    return f"its network reads {reads} channels, not the {latents} of latents alone: no text-to-image pipeline can use it"
+
+
+def _instead(pipe: Any) -> str:
+    """Return what to do instead: a text-to-image pipeline of the same parts, and the line that makes it without loading."""
+    if further := _further_channels(pipe):
+        return f"{further}; {ANOTHER}"
+    if _chain(pipe):
+        return f"no pipeline of diffusers draws with it from a prompt alone; {ANOTHER}"
+    from diffusers.pipelines import auto_pipeline as auto
+
+    name = type(pipe).__name__
+    known = auto._get_task_class(auto.AUTO_TEXT2IMAGE_PIPELINES_MAPPING, name, throw_error_if_not_exist=False)
+    if known not in (None, type(pipe)) and class_refusal(known) is None and _fits(known, pipe):
+        return f"use {known.__name__}, made of the same parts by diffusers.AutoPipelineForText2Image.from_pipe(pipe)"
+    near = [cls for cls in _beside(pipe) if cls is not type(pipe) and class_refusal(cls) is None and _fits(cls, pipe)]
+    if not near:
+        return f"diffusers has no text-to-image pipeline for its network; {ANOTHER}"
+    best = max(near, key=lambda cls: difflib.SequenceMatcher(None, cls.__name__, name).ratio())
+    # not from_pipe, which casts the parts, the loaded pipeline's too, to one dtype
+    names = [n for n in inspect.signature(best.__init__).parameters if n in pipe.components]
+    parts = "**pipe.components" if set(names) == set(pipe.components) else ", ".join(f"{n}=pipe.{n}" for n in names)
+    return f"use {best.__name__}, made of the same parts by diffusers.{best.__name__}({parts})"
+
+
+def _beside(pipe: Any) -> Iterator[Any]:
+    """Yield the pipeline classes that lie in the same folder of diffusers; for a modular pipeline those of its family."""
+    import diffusers
+
+    package = type(pipe).__module__.rpartition(".")[0].replace(".modular_pipelines.", ".pipelines.")
+    for name in dir(diffusers):
+        if name.endswith("Pipeline") and name != "DiffusionPipeline":
+            cls = getattr(diffusers, name)
+            if isinstance(cls, type) and cls.__module__.rpartition(".")[0] == package and hasattr(cls, "components"):
+                yield cls
+
+
+def _fits(cls: Any, pipe: Any) -> bool:
+    """Whether a class can be made of a pipeline's parts: it has all that the class needs, of types that it names."""
+    required, types = _parts(cls)
+    return all(
+        pipe.components.get(name) is not None and _is_of(pipe.components[name], types.get(name, ()))
+        for name in required
+    )
+
+
+def _parts(cls: Any) -> tuple[list[str], dict[str, Any]]:
+    """Return the names of the parts without which a class cannot be made, and the types that it names for all."""
+    optional = set(cls._optional_components)
+    required = [
+        name
+        for name, p in inspect.signature(cls.__init__).parameters.items()
+        if name != "self" and p.default is p.empty and name not in optional
+    ]
+    return required, cls._get_signature_types()
+
+
+def _is_of(part: Any, types: Collection[Any]) -> bool:
+    """Whether a network is of one of the types; other parts come in kinds that stand in for each other."""
+    classes = [t for t in types if isinstance(t, type) and issubclass(t, torch.nn.Module)]
+    return not isinstance(part, torch.nn.Module) or not classes or isinstance(part, tuple(classes))
