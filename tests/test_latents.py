@@ -3,11 +3,13 @@
 import diffusers
 import pytest
 import torch
+from diffusers.utils.torch_utils import randn_tensor
 
+import renoise
+from renoise import ReNoise
 from renoise.pipelines.driver import drive
 from renoise.pipelines.latents import default_size, encode, pictures_of
-from tests.tiny import TINY, Tiny
-
+from tests.tiny import TINY, Tiny, split
 
 VIDEO = ("qwen_image", "qwen_image_rgba", "wan", "ltx", "cogvideox")  # autoencoders of frames
 
@@ -79,3 +81,71 @@ def test_a_pipeline_without_an_autoencoder_is_refused_with_the_way_around():
 def test_the_default_size_is_the_pipelines_own():
     assert default_size(TINY["sd"]().pipe) == (32, 32)
     assert default_size(TINY["sd3"]().pipe) == (32, 32)
+
+
+def test_the_default_size_is_that_of_the_calls_signature_where_it_has_one():
+    assert default_size(TINY["wan"]().pipe) == (480, 832)
+    assert default_size(TINY["sana"]().pipe) == (1024, 1024)
+
+
+def test_the_default_size_of_a_video_is_that_of_its_network():
+    assert default_size(TINY["cogvideox"]().pipe) == (32, 32)
+
+
+def test_a_size_that_the_pipeline_does_not_have_names_the_one_that_it_has():
+    tiny = TINY["kandinsky5"]()
+    _, call = split(tiny)
+    options = dict(method=ReNoise(iterations=0, tolerance=0), num_inference_steps=1, measure=False, **call)
+    pictures = torch.rand(1, 3, 64, 64)
+    with pytest.raises(ValueError, match="pass height=32 and width=32"):
+        renoise.invert(tiny.pipe, pictures, "a cat", height=64, width=64, **options)
+
+
+@pytest.mark.parametrize("name", ["pixart", "sana"])
+def test_sizes_are_the_photographs_own_whatever_sizes_the_model_was_trained_at(name):
+    tiny = TINY[name]()
+    _, call = split(tiny)
+    options = dict(method=ReNoise(iterations=0, tolerance=0), num_inference_steps=1, height=32, width=64, **call)
+    pictures = torch.nn.functional.interpolate(tiny.images(1), (32, 64))
+    found = renoise.invert(tiny.pipe, pictures, "a cat", **options)
+    assert renoise.reconstruct(tiny.pipe, found, output_type="pt").shape == (1, 3, 32, 64)
+    with pytest.raises(ValueError, match=r"the pipeline draws .* pass height="):
+        renoise.invert(tiny.pipe, pictures, "a cat", **options, use_resolution_binning=True)
+
+
+def test_latents_that_are_laid_out_in_a_way_not_known_here_are_refused_with_the_way_around():
+    class Upright(diffusers.FluxPipeline):
+        def prepare_latents(
+            self, batch_size, num_channels_latents, height, width, dtype, device, generator, latents=None
+        ):
+            shape = (batch_size, height // 2, num_channels_latents, width // 2)
+            return randn_tensor(shape, generator=generator, dtype=dtype), None
+
+    tiny = TINY["flux"]()
+    with pytest.raises(ValueError, match="latents="):
+        encode(Upright(**tiny.pipe.components), tiny.images())
+
+
+def test_a_packer_of_any_name_packs():
+    class Renamed(diffusers.FluxPipeline):
+        def prepare_latents(
+            self, batch_size, num_channels_latents, height, width, dtype, device, generator, latents=None
+        ):
+            shape = (batch_size, num_channels_latents, height // 2, width // 2)
+            return self._sequence(2.0 * randn_tensor(shape, generator=generator, dtype=dtype), times=1), None
+
+        def _sequence(self, z, times):
+            return diffusers.FluxPipeline._pack_latents(z, *z.shape) * times
+
+        _pack_latents = None
+
+    tiny = TINY["flux"]()
+    expected = encode(tiny.pipe, tiny.images())
+    torch.testing.assert_close(encode(Renamed(**tiny.pipe.components), tiny.images()), expected)
+
+
+def test_an_autoencoder_of_other_channels_is_refused_with_the_way_around():
+    tiny = TINY["sd"]()
+    tiny.pipe.vae.register_to_config(in_channels=5)
+    with pytest.raises(ValueError, match=r"reads 5 channels.*latents="):
+        encode(tiny.pipe, tiny.images())

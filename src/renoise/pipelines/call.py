@@ -79,7 +79,9 @@ class Call:
             "generator": torch.Generator().manual_seed(0),
         }
         ours |= dict.fromkeys(FRAMES, 1)  # a photograph is a video of one frame
-        ours["use_resolution_binning"] = False  # the size is the photograph's, not the nearest that the model was trained at
+        ours["use_resolution_binning"] = (
+            False  # the size is the photograph's, not the nearest that the model was trained at
+        )
         parameters = accepted(self.pipe)
         if "use_kv_cache" in parameters:  # filled at the first step, which is not the first that is asked about
             ours["use_kv_cache"] = False

@@ -218,9 +218,9 @@ def _loop_of(pipe: Any) -> Callable[..., Any]:
 
     def enumerate(iterable: Any, start: int = 0) -> Iterator[tuple[int, Any]]:
         within = getattr(iterable, "iterable", iterable)  # of a progress bar
-        if not isinstance(within, (Timesteps, _Paired)):
+        session = within.session if isinstance(within, (Timesteps, _Paired)) else None
+        if session is None:
             return builtins.enumerate(iterable, start)
-        session = within.session
         return ((start + session.true_index, t) for t in iterable)
 
     namespace = {**function.__globals__, "enumerate": enumerate, "zip": zip}

@@ -1,15 +1,15 @@
 """Pictures → latents, as a pipeline's own decoding undoes them:  x_0 = (mode of the posterior − shift) · scaling / std.
 
-The factors come from the autoencoder, the layout from the pipeline's own `prepare_latents`: it is run with our latents in the place of
-the noise that it would draw, so whatever it packs, patches or adds axes for, it does to them. The way back is the pipeline's own
-decoding (driver.py).
+The factors come from the autoencoder, the layout from the pipeline's own `prepare_latents`: it is run with our latents in the
+place of the noise that it would draw, so whatever it packs, patches or adds axes for, it does to them. The way back is the
+pipeline's own decoding (driver.py).
 """
 
 import inspect
 import math
 import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -92,9 +92,9 @@ def picture_size(pipe: Any, preset: Preset | None, height: int | None, width: in
 def default_size(pipe: Any) -> tuple[int, int]:
     """The (height, width) that the pipeline itself would draw. ValueError if it does not say."""
     call, config, factor = accepted(pipe), getattr(network(pipe), "config", None), _scale(pipe)
-    own = [getattr(call.get(name), "default", None) for name in ("height", "width")]
-    if all(isinstance(value, int) for value in own):
-        return own[0], own[1]  # pyright: ignore[reportReturnType]
+    height, width = (getattr(call.get(name), "default", None) for name in ("height", "width"))
+    if isinstance(height, int) and isinstance(width, int):
+        return height, width
     cells = getattr(pipe, "default_sample_size", None) or getattr(config, "sample_size", None)
     sides = [getattr(config, name, None) for name in ("sample_height", "sample_width")]
     if all(isinstance(side, int) for side in sides):
@@ -171,40 +171,79 @@ def _in_layout(pipe: Any, z: Tensor, height: int, width: int) -> Tensor:
         z = pipe._patchify_latents(z)
         mean, variance = (v.float().reshape(1, -1, 1, 1).to(z.device) for v in (norm.running_mean, norm.running_var))
         return pipe._pack_latents((z - mean) / torch.sqrt(variance + pipe.vae.config.batch_norm_eps))
-    asked = list[torch.Size]()
+    z = z[:, :, 0] if z.ndim == 5 and z.shape[2] == 1 else z
+    layout = _layout(pipe, z, height, width)
+    if layout is None:  # driver.py compares the shapes
+        return pipe._pack_latents(z, *z.shape) if hasattr(pipe, "_pack_latents") else z
+    noise = layout(z)
 
-    def prepared(values: Tensor) -> Tensor | None:
+    def prepared(values: Tensor) -> Tensor:
         def instead_of_noise(shape: Any, *_: Any, **__: Any) -> Tensor:
-            asked.append(torch.Size(shape))
-            return _arranged(pipe, values, asked[-1]).clone()
+            if tuple(shape) != values.shape:
+                raise ValueError(
+                    f"{type(pipe).__name__} draws latents of shape {tuple(shape)}, its autoencoder makes {tuple(values.shape)} "
+                    "of this picture: pass another height= and width=, or latents="
+                )
+            return values.clone()
 
         return _prepared(pipe, z, height, width, instead_of_noise)
 
-    laid_out = prepared(z)
-    if laid_out is None:  # its arguments are not known here: driver.py compares the shapes
-        return z
-    if laid_out.shape == asked[-1]:
-        return _arranged(pipe, z, asked[-1])
-    unit = prepared(torch.ones_like(z))  # some pipelines scale their noise, which is for the scheduler to undo
-    assert unit is not None
-    return laid_out / unit
+    laid_out = prepared(noise)
+    if laid_out.shape == noise.shape:
+        return noise
+    return laid_out / prepared(
+        torch.ones_like(noise)
+    )  # some pipelines scale their noise, which is for the scheduler to undo
 
 
-def _prepared(pipe: Any, z: Tensor, height: int, width: int, instead_of_noise: Any) -> Tensor | None:
-    """What the pipeline's prepare_latents makes of `instead_of_noise`, None if it needs what is not known here."""
-    function = getattr(type(pipe), "prepare_latents", None)
-    function = inspect.unwrap(function) if function is not None else None
-    if function is None or "randn_tensor" not in getattr(function, "__globals__", {}):
+class _Asked(Exception):
+    """The pipeline asks for noise, of shape args[0]: nothing more is wanted of it."""
+
+
+# where the channels and a single frame may be, for latents (B, C, h, w)
+_LAYOUTS: tuple[Callable[[Tensor], Tensor], ...] = (
+    lambda z: z,
+    lambda z: z.unsqueeze(2),
+    lambda z: z.unsqueeze(1),
+    lambda z: z.movedim(1, -1),
+    lambda z: z.movedim(1, -1).unsqueeze(1),
+    lambda z: z.movedim(1, -1).unsqueeze(3),
+)
+
+
+def _layout(pipe: Any, z: Tensor, height: int, width: int) -> Callable[[Tensor], Tensor] | None:
+    """How the pipeline orders the axes of latents (B, C, h, w), None if it does not say.
+
+    It is asked about a picture so much wider that no order looks like another: the channels may be as many as the rows.
+    """
+    times = 2 if z.shape[-1] * 2 != z.shape[-2] else 3
+    wide = z[..., :1].expand(*z.shape[:-1], z.shape[-1] * times)
+
+    def ask(shape: Any, *_: Any, **__: Any) -> Tensor:
+        raise _Asked(tuple(shape))
+
+    try:
+        _prepared(pipe, wide, height, width * times, ask)
+    except _Asked as asked:
+        for layout in _LAYOUTS:
+            if layout(wide).shape == asked.args[0]:
+                return layout
+        shapes = f"{asked.args[0]}, its autoencoder makes {tuple(wide.shape)} of such a picture"
+        raise ValueError(f"{type(pipe).__name__} draws latents of shape {shapes}: pass latents= instead") from None
+    except (TypeError, ValueError, AttributeError, LookupError):  # it wants more than a size
         return None
+    return None
+
+
+def _prepared(pipe: Any, z: Tensor, height: int, width: int, instead_of_noise: Callable[..., Tensor]) -> Tensor:
+    """What the pipeline's prepare_latents makes of `instead_of_noise`. TypeError if it needs what is not known here."""
+    function = inspect.unwrap(type(pipe).prepare_latents)
     config = getattr(network(pipe), "config", None)
     known: dict[str, Any] = dict.fromkeys(("num_channels_latents", "num_latents_channels", "num_channels"), z.shape[1])
-    known |= dict.fromkeys(FRAMES, 1) | {name: None for name in ("latents", "image", "images", "conditions")}
+    known |= dict.fromkeys(FRAMES, 1) | dict.fromkeys(("latents", "image", "images", "video", "conditions"))
     known |= dict(batch_size=len(z), height=height, width=width, dtype=z.dtype, device=z.device)
     known |= dict(generator=torch.Generator().manual_seed(0), patch_size=getattr(config, "patch_size", None))
-    parameters = list(inspect.signature(function).parameters.values())[1:]
-    if any(p.default is p.empty and p.name not in known for p in parameters):
-        return None
-    given = {p.name: known[p.name] for p in parameters if p.name in known and (p.default is p.empty or p.name != "patch_size")}
+    given = {name: known[name] for name in inspect.signature(function).parameters if name in known}
     # a private copy, as of the loop in driver.py: nothing is patched that others see
     space = {**function.__globals__, "randn_tensor": instead_of_noise}
     private = types.FunctionType(
@@ -213,22 +252,6 @@ def _prepared(pipe: Any, z: Tensor, height: int, width: int, instead_of_noise: A
     private.__kwdefaults__ = function.__kwdefaults__
     made = private(pipe, **given)
     return made[0] if isinstance(made, tuple) else made
-
-
-def _arranged(pipe: Any, z: Tensor, shape: torch.Size) -> Tensor:
-    """Latents (B, C, [1,] h, w) in a shape with the same axes in another order, one of them perhaps a single frame.
-
-    ValueError if the shape is of another size.
-    """
-    z = z[:, :, 0] if z.ndim == 5 and z.shape[2] == 1 else z
-    layouts = [z, z.unsqueeze(2), z.unsqueeze(1), z.movedim(1, -1), z.movedim(1, -1).unsqueeze(1)] if z.ndim == 4 else [z]
-    for layout in layouts:
-        if layout.shape == shape:
-            return layout
-    raise ValueError(
-        f"{type(pipe).__name__} draws latents of shape {tuple(shape)}, its autoencoder makes {tuple(z.shape)} of this picture: "
-        "pass another height= and width=, or latents="
-    )
 
 
 @contextmanager

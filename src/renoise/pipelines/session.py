@@ -75,8 +75,13 @@ class Session(Generic[Result]):
     def step(self, out: Tensor, sample: Tensor) -> Tensor:
         """Answer the question with the network's output -> the next latent, in the dtype of `sample`."""
         if self.answered == self.asked or self.handed is None:
-            raise ValueError("this pipeline's loop does not iterate over its timesteps, it counts them: it cannot be driven")
+            raise ValueError(
+                "this pipeline's loop does not iterate over its timesteps, it counts them: it cannot be driven"
+            )
         given, version, values = self.handed
+        if sample.shape != values.shape:
+            shapes = f"{tuple(values.shape)} becomes {tuple(sample.shape)}"
+            raise ValueError(f"this pipeline packs its latents after prepare_latents, {shapes}: it cannot be driven")
         if (sample is not given or sample._version != version) and not torch.equal(sample.to(values.dtype), values):
             raise RuntimeError(
                 "something changed the latents between two steps (a callback, an argument of the pipeline?): leave it out"
@@ -122,14 +127,21 @@ def _flat(values: Any) -> Iterator[Any]:
 class Timesteps(torch.Tensor):
     """The host's n timesteps: a real tensor, but iterating over it follows the program."""
 
-    session: "Session[Any]"
+    session: Any = None  # what is made of timesteps has theirs
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = super().__torch_function__(func, types, args, kwargs or {})
-        if isinstance(result, Timesteps) and not hasattr(result, "session"):
-            result.session = next(a.session for a in _flat((args, kwargs)) if isinstance(a, Timesteps))
+        made = [one for one in _flat(result) if isinstance(one, Timesteps) and one.session is None]
+        if made:
+            of = (
+                one.session for one in _flat((args, kwargs)) if isinstance(one, Timesteps) and one.session is not None
+            )
+            session = next(of, None)
+            for one in made:
+                one.session = session
         return result
 
     def __iter__(self) -> Iterator[Tensor]:
-        return self.session.timesteps(self.as_subclass(torch.Tensor))
+        grid = self.as_subclass(torch.Tensor)
+        return self.session.timesteps(grid) if self.session is not None else iter(grid)

@@ -1,7 +1,7 @@
 """Whether renoise can drive a pipeline at all, asked first of all: what it is if not, and which one can instead.
 
-There is no list of classes. What a pipeline needs is told by the signature of its call and by its parts, and which class draws the
-same model from a prompt alone by diffusers' own tables, or by the classes beside it that are made of the same parts.
+There is no list of classes. What a pipeline needs is told by the signature of its call and by its parts, and which class draws
+the same model from a prompt alone by diffusers' own tables, or by the classes beside it that are made of the same parts.
 """
 
 import difflib
@@ -14,7 +14,16 @@ import torch
 
 from renoise.pipelines.finding import network
 
-PICTURES = ("image", "images", "video", "mask_image", "reference_image", "source_prompt")  # what is drawn over or edited
+PICTURES = (
+    "image",
+    "images",
+    "video",
+    "mask_image",
+    "reference_image",
+    "source_prompt",
+)  # what is drawn over or edited
+NETWORKS = ("unet", "transformer")
+SOUND = "draws sound"
 ANOTHER = "use one that draws from a prompt alone, such as StableDiffusionXLPipeline or FluxPipeline"
 
 
@@ -28,15 +37,13 @@ def check_pipeline(pipe: Any, given: Collection[str] = ()) -> None:
         raise ValueError(why)
     name = type(pipe).__name__
     if why := _chain(pipe) or class_refusal(type(pipe), given):
-        raise ValueError(f"{name} cannot be inverted, it {why}: {_instead(pipe)}")
+        raise ValueError(f"{name} cannot be inverted, it {why}: {_instead(pipe, why)}")
     if getattr(pipe, "unet", None) is not None and (channels := _further_channels(pipe)):
-        raise ValueError(f"{name} cannot be inverted, {channels}: {ANOTHER}")
+        raise ValueError(f"{name} cannot be inverted, {channels}; {ANOTHER}")
     optional = getattr(pipe, "_optional_components", ())
-    if missing := [n for n, part in pipe.components.items() if part is None and n in _DRIVEN and n not in optional]:
+    expected = [n for n in (*NETWORKS, "scheduler") if n in vars(pipe) and n not in optional]
+    if missing := [n for n in expected if getattr(pipe, n) is None]:
         raise ValueError(f"{name} has no {' and no '.join(missing)}: load the pipeline with all its parts")
-
-
-_DRIVEN = ("unet", "transformer", "scheduler")
 
 
 def class_refusal(cls: Any, given: Collection[str] = ()) -> str | None:
@@ -49,21 +56,28 @@ def class_refusal(cls: Any, given: Collection[str] = ()) -> str | None:
     sized = "height" in call or "width" in call
     picture = next((n for n in PICTURES if n in call), None)
     if any("audio" in n for n in call) or hasattr(cls, "prepare_audio_latents"):
-        return "draws sound"
+        return SOUND
     if "prompt" not in call and (wanted or not needed or not hasattr(cls, "prepare_latents")):
-        return f"draws from {' and '.join(needed or [picture or 'noise alone'])}, not from a prompt"
+        told = "what it is told to change" if any("prompt" in n for n in call) else "noise alone"
+        return f"draws from {' and '.join(needed or [picture or told])}, not from a prompt"
     if "mask_image" in call and ("strength" in call or "mask_image" not in given):
         return "repaints part of a given picture (inpainting)"
     if picture and "strength" in call and hasattr(cls, "get_timesteps"):
-        return "begins from a given picture, not from noise (image-to-image)"
+        kind = (
+            "video, not from noise (video-to-video)"
+            if picture == "video"
+            else "picture, not from noise (image-to-image)"
+        )
+        return f"begins from a given {kind}"
     if any(n in wanted for n in PICTURES) or (picture and not sized):
         return f"draws after a given picture ({picture}=), not from a prompt alone"
     if not sized:
         return "draws nothing that has a height and a width"
     if not hasattr(cls, "prepare_latents"):
-        return "makes its noise inside its own call, where no other can be put"
+        pixels = "vae" not in cls.__init__.__code__.co_varnames and "unet" in cls.__init__.__code__.co_varnames
+        return f"{'draws pixels, and ' if pixels else ''}makes its noise inside its own call, where no other can be put"
     edits = {"image", "images", "video"} & set(inspect.signature(cls.prepare_latents).parameters) - set(given)
-    if edits and cls not in _text_to_image().values():
+    if edits and cls not in text_to_image_classes():
         return f"edits a given picture, so it needs one ({picture}=)"
     return None
 
@@ -92,7 +106,7 @@ def _chain(pipe: Any) -> str | None:
 
     if within := [name for name, part in vars(pipe).items() if isinstance(part, DiffusionPipeline)]:
         return f"is a chain of pipelines ({', '.join(within)})"
-    parts = getattr(pipe, "components", {})
+    parts = vars(pipe)
     stages = [name.removesuffix("_scheduler") for name in parts if name.endswith("_scheduler")]
     if stages := [s for s in stages if any(n.startswith(s) and n != f"{s}_scheduler" for n in parts)]:
         return f"is a chain of networks ({', '.join(stages)}) with a scheduler each"
@@ -106,11 +120,11 @@ def _is_modular(cls: Any) -> bool:
     return base is not None and issubclass(cls, base)
 
 
-def _text_to_image() -> dict[str, Any]:
-    """Return diffusers' text-to-image classes, by its own names of the families."""
+def text_to_image_classes() -> list[Any]:
+    """Return the classes of diffusers' own text-to-image table."""
     from diffusers.pipelines import auto_pipeline
 
-    return dict(auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING)
+    return list(auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values())
 
 
 def _further_channels(pipe: Any) -> str | None:
@@ -120,61 +134,66 @@ def _further_channels(pipe: Any) -> str | None:
     latents = getattr(config, "latent_channels", None) or getattr(config, "z_dim", None)
     if not isinstance(reads, int) or not isinstance(latents, int) or reads in (latents, 4 * latents):
         return None  # (some pipelines pack 2x2 cells into channels)
-    return f"its network reads {reads} channels, not the {latents} of latents alone: no text-to-image pipeline can use it"
+    return f"its network reads {reads} channels, not the {latents} of latents: no text-to-image pipeline can use it"
 
 
-def _instead(pipe: Any) -> str:
+def _instead(pipe: Any, why: str) -> str:
     """Return what to do instead: a text-to-image pipeline of the same parts, and the line that makes it without loading."""
     if further := _further_channels(pipe):
         return f"{further}; {ANOTHER}"
+    if why == SOUND:
+        return ANOTHER
     if _chain(pipe):
         return f"no pipeline of diffusers draws with it from a prompt alone; {ANOTHER}"
     from diffusers.pipelines import auto_pipeline as auto
 
-    name = type(pipe).__name__
+    name, chosen = type(pipe).__name__, None
     known = auto._get_task_class(auto.AUTO_TEXT2IMAGE_PIPELINES_MAPPING, name, throw_error_if_not_exist=False)
-    if known not in (None, type(pipe)) and class_refusal(known) is None and _fits(known, pipe):
+    if known is not None and _can_stand_in(known, pipe, ()):
         return f"use {known.__name__}, made of the same parts by diffusers.AutoPipelineForText2Image.from_pipe(pipe)"
-    near = [cls for cls in _beside(pipe) if cls is not type(pipe) and class_refusal(cls) is None and _fits(cls, pipe)]
-    if not near:
+    if near := [cls for cls in _beside(pipe) if _can_stand_in(cls, pipe, NETWORKS)]:
+        chosen = max(near, key=lambda cls: difflib.SequenceMatcher(None, cls.__name__, name).ratio())
+    elif any_family := [cls for cls in text_to_image_classes() if _can_stand_in(cls, pipe, pipe.components)]:
+        chosen = min(any_family, key=lambda cls: len(cls.__name__))  # the plainest
+    if chosen is None:
         return f"diffusers has no text-to-image pipeline for its network; {ANOTHER}"
-    best = max(near, key=lambda cls: difflib.SequenceMatcher(None, cls.__name__, name).ratio())
-    # not from_pipe, which casts the parts, the loaded pipeline's too, to one dtype
-    names = [n for n in inspect.signature(best.__init__).parameters if n in pipe.components]
-    parts = "**pipe.components" if set(names) == set(pipe.components) else ", ".join(f"{n}=pipe.{n}" for n in names)
-    return f"use {best.__name__}, made of the same parts by diffusers.{best.__name__}({parts})"
+    return f"use {chosen.__name__}, made of the same parts by diffusers.{chosen.__name__}({_arguments(chosen, pipe)})"
+
+
+def _arguments(cls: Any, pipe: Any) -> str:
+    """Return what a class is made with, of a pipeline's parts. (Not from_pipe: it casts the parts, which both share.)"""
+    parameters = inspect.signature(cls.__init__).parameters
+    names = [n for n, p in parameters.items() if n in pipe.components or (n != "self" and p.default is p.empty)]
+    if set(names) == set(pipe.components):
+        return "**pipe.components"
+    return ", ".join(f"{name}={f'pipe.{name}' if name in pipe.components else None}" for name in names)
 
 
 def _beside(pipe: Any) -> Iterator[Any]:
-    """Yield the pipeline classes that lie in the same folder of diffusers; for a modular pipeline those of its family."""
+    """Yield the pipeline classes in the same folder of diffusers; for a modular pipeline those in the folder of its family."""
     import diffusers
 
     package = type(pipe).__module__.rpartition(".")[0].replace(".modular_pipelines.", ".pipelines.")
     for name in dir(diffusers):
-        if name.endswith("Pipeline") and name != "DiffusionPipeline":
+        if name.endswith("Pipeline") and ".deprecated." not in package:
             cls = getattr(diffusers, name)
-            if isinstance(cls, type) and cls.__module__.rpartition(".")[0] == package and hasattr(cls, "components"):
+            if isinstance(cls, type) and cls.__module__.rpartition(".")[0] == package:
                 yield cls
 
 
-def _fits(cls: Any, pipe: Any) -> bool:
-    """Whether a class can be made of a pipeline's parts: it has all that the class needs, of types that it names."""
-    required, types = _parts(cls)
-    return all(
-        pipe.components.get(name) is not None and _is_of(pipe.components[name], types.get(name, ()))
-        for name in required
-    )
-
-
-def _parts(cls: Any) -> tuple[list[str], dict[str, Any]]:
-    """Return the names of the parts without which a class cannot be made, and the types that it names for all."""
-    optional = set(cls._optional_components)
+def _can_stand_in(cls: Any, pipe: Any, checked: Collection[str]) -> bool:
+    """Whether a class can be driven and can be made of a pipeline's parts, those that are `checked` of the types it names."""
+    if cls is type(pipe) or not hasattr(cls, "_get_signature_types") or class_refusal(cls) is not None:
+        return False
+    optional, types = set(cls._optional_components), cls._get_signature_types()
     required = [
-        name
-        for name, p in inspect.signature(cls.__init__).parameters.items()
-        if name != "self" and p.default is p.empty and name not in optional
+        n for n, p in inspect.signature(cls.__init__).parameters.items() if n != "self" and p.default is p.empty
     ]
-    return required, cls._get_signature_types()
+    return all(
+        pipe.components.get(n) is not None and (n not in checked or _is_of(pipe.components[n], types.get(n, ())))
+        for n in required
+        if n not in optional
+    )
 
 
 def _is_of(part: Any, types: Collection[Any]) -> bool:
