@@ -144,8 +144,8 @@ def test_a_packer_of_any_name_packs():
     torch.testing.assert_close(encode(Renamed(**tiny.pipe.components), tiny.images()), expected)
 
 
-def test_an_autoencoder_of_other_channels_is_refused_with_the_way_around():
+def test_an_autoencoder_that_cannot_encode_a_picture_is_refused_with_the_way_around():
     tiny = TINY["sd"]()
-    tiny.pipe.vae.register_to_config(in_channels=5)
-    with pytest.raises(ValueError, match=r"reads 5 channels.*latents="):
+    tiny.pipe.vae.encoder.conv_in = torch.nn.Conv2d(5, 4, 3, padding=1)
+    with pytest.raises(ValueError, match=r"AutoencoderKL cannot encode .* channels.*latents="):
         encode(tiny.pipe, tiny.images())

@@ -26,7 +26,7 @@ TIGHT = ReNoise(iterations=200, tolerance=1e-7)
 ONE_STEP = {"pixart": diffusers.DDIMScheduler, "sana": diffusers.FlowMatchEulerDiscreteScheduler}
 # whatever is scaled down, UNets of random weights are steep next to pure noise, where epsilon is divided by alpha
 STEEP = ["sd", "sd_v", "sd_turbo", "sdxl", "sdxl_turbo", "sdxl_lightning", "hyper_sdxl", "tcd_sdxl", "sdxl_controlnet"]
-STRENGTH = dict.fromkeys([*STEEP, "animatediff", "cogvideox", "lcm", "lcm_lora", "lcm_lora_sdxl"], 0.5)
+STRENGTH = dict.fromkeys([*STEEP, "animatediff", "text_to_video", "cogvideox", "lcm", "lcm_lora", "lcm_lora_sdxl"], 0.5)
 
 
 def build(name: str, **options: bool) -> Tiny:

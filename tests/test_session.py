@@ -4,6 +4,7 @@ import types
 
 import diffusers
 import pytest
+import torch
 
 import renoise
 from renoise import ReNoise
@@ -77,14 +78,13 @@ def test_a_loop_that_counts_its_steps_is_refused(loop):
         renoise.invert(pipe, tiny.images(), tiny.prompts, **OPTIONS, **size, **call)
 
 
-def test_latents_that_are_packed_after_they_are_prepared_are_refused():
+def test_latents_that_are_laid_out_anew_after_they_are_prepared_are_refused():
     tiny = TINY["sd"]()
-    size, call = split(tiny)
-    change = (LOOP, "latents = latents.flatten(2).unflatten(2, (8, 32))\n" + LOOP)
-    pipe = rewritten(diffusers.StableDiffusionPipeline, loop=change)
+    _, call = split(tiny)
+    pipe = rewritten(diffusers.StableDiffusionPipeline, loop=(LOOP, "latents = latents.transpose(2, 3)\n" + LOOP))
     pipe = pipe(**tiny.pipe.components, requires_safety_checker=False)
     with pytest.raises(ValueError, match="packs its latents after prepare_latents"):
-        renoise.invert(pipe, tiny.images(), tiny.prompts, **OPTIONS, **size, **call)
+        renoise.invert(pipe, torch.rand(2, 3, 32, 64), tiny.prompts, **OPTIONS, height=32, width=64, **call)
 
 
 def test_what_a_pipeline_stumbles_over_before_its_first_step_is_a_refusal():

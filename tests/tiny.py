@@ -476,6 +476,20 @@ def animatediff() -> Tiny:
 
 
 @_register
+def text_to_video() -> Tiny:
+    """ModelScope's text-to-video: the scheduler is given latents without their axis of frames."""
+    base = sd()
+    network = seeded(
+        diffusers.UNet3DConditionModel, block_out_channels=(4, 8), layers_per_block=1, sample_size=16, in_channels=4,
+        out_channels=4, down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"), norm_num_groups=2,
+        up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"), cross_attention_dim=32, attention_head_dim=4,
+    )  # fmt: skip
+    names = ("vae", "text_encoder", "tokenizer", "scheduler")
+    pipe = diffusers.TextToVideoSDPipeline(**{name: getattr(base.pipe, name) for name in names}, unet=network)
+    return Tiny(pipe, dict(guidance_scale=1.0, **_SIZE), (2, 4, 1, 16, 16), stock=dict(num_frames=1))
+
+
+@_register
 def kandinsky5() -> Tiny:
     """Kandinsky 5: channels come last in its latents, its output has an `image`, and it draws at sizes of its own."""
     transformer = seeded(

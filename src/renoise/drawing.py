@@ -155,7 +155,7 @@ def _pictures(run: Run[Any], output_type: str, outside: Callable[[Tensor], Tenso
         warnings.warn(
             f"the pipeline's safety checker has blacked out {hidden} of {len(run.result)} pictures", stacklevel=3
         )
-    pictures = pictures_of(run.output)
+    pictures = pictures_of(run.output)[: len(run.result)]
     pictures = outside(pictures) if outside else pictures
     return images.to_images(pictures) if output_type == "pil" else pictures
 

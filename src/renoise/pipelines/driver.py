@@ -104,7 +104,7 @@ def _begun(loop: Callable[..., Any], driven: Any, call: dict[str, Any], session:
         why = " ".join(str(error).split())
         raise ValueError(
             f"{type(driven).__name__} failed before its first step ({type(error).__name__}: {why}): "
-            "does it need an argument more, such as image=? pass it too"
+            "if an argument such as image= is missing, pass it too"
         ) from error
 
 

@@ -38,7 +38,16 @@ def encode(pipe: Any, pictures: Tensor) -> Tensor:
         x = _with_alpha(vae, pictures * 2 - 1).to(pipe._execution_device, dtype)
         encoder = getattr(vae, "encoder", vae)
         video = any(p.ndim == 5 for p in encoder.parameters())
-        encoded = vae.encode(x.unsqueeze(2) if video else x)
+        try:
+            encoded = vae.encode(x.unsqueeze(2) if video else x)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # what can go wrong in somebody else's autoencoder is not known here
+            why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            size = f"{pictures.shape[-2]} x {pictures.shape[-1]} pixels"
+            raise ValueError(
+                f"{type(vae).__name__} cannot encode one picture of {size} ({why}): pass another height= and width=, or latents="
+            ) from error
         z = _mode(encoded).float()
     return _in_layout(pipe, _normalise(vae, z), *pictures.shape[-2:])
 
@@ -95,14 +104,14 @@ def default_size(pipe: Any) -> tuple[int, int]:
     height, width = (getattr(call.get(name), "default", None) for name in ("height", "width"))
     if isinstance(height, int) and isinstance(width, int):
         return height, width
-    cells = getattr(pipe, "default_sample_size", None) or getattr(config, "sample_size", None)
+    cells: Any = getattr(pipe, "default_sample_size", None) or getattr(config, "sample_size", None)
     sides = [getattr(config, name, None) for name in ("sample_height", "sample_width")]
     if all(isinstance(side, int) for side in sides):
         cells = sides
     if not cells or not factor:
         raise ValueError(f"{type(pipe).__name__} has no default size: pass height= and width=")
-    height, width = (cells, cells) if isinstance(cells, int) else tuple(cells)[-2:]
-    return height * factor, width * factor
+    rows, columns = (cells, cells) if isinstance(cells, int) else tuple(cells)[-2:]
+    return rows * factor, columns * factor
 
 
 def _scale(pipe: Any) -> int | None:
@@ -122,17 +131,13 @@ def _patch(pipe: Any) -> int:
 
 
 def _with_alpha(vae: Any, x: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) with as many channels as an autoencoder reads: a fourth says that they are opaque."""
+    """Pictures (B, 3, H, W); for an autoencoder that reads four channels with a fourth, which says that they are opaque."""
     config = vae.config
     channels = getattr(config, "in_channels", None) or getattr(config, "input_channels", None) or 3
     patch = getattr(config, "patch_size", None)
     if isinstance(patch, int) and channels % patch**2 == 0:
         channels //= patch**2
-    if channels == 4:
-        return torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
-    if channels != 3:
-        raise ValueError(f"the autoencoder reads {channels} channels, a picture has 3: pass latents= instead")
-    return x
+    return torch.cat([x, torch.ones_like(x[:, :1])], dim=1) if channels == 4 else x
 
 
 def _mode(encoded: Any) -> Tensor:

@@ -79,16 +79,19 @@ class Session(Generic[Result]):
                 "this pipeline's loop does not iterate over its timesteps, it counts them: it cannot be driven"
             )
         given, version, values = self.handed
-        if sample.shape != values.shape:
-            shapes = f"{tuple(values.shape)} becomes {tuple(sample.shape)}"
-            raise ValueError(f"this pipeline packs its latents after prepare_latents, {shapes}: it cannot be driven")
-        if (sample is not given or sample._version != version) and not torch.equal(sample.to(values.dtype), values):
+        if (sample is not given or sample._version != version) and not _same(sample, values):
+            if sample.shape != values.shape:
+                shapes = f"{tuple(values.shape)} becomes {tuple(sample.shape)}"
+                raise ValueError(
+                    f"this pipeline packs its latents after prepare_latents, {shapes}: it cannot be driven"
+                )
             raise RuntimeError(
                 "something changed the latents between two steps (a callback, an argument of the pipeline?): leave it out"
             )
         self.answered += 1
-        self._advance(out)
-        self.handed = self._hand_out(sample.dtype)
+        # a pipeline may take the axis of frames away for its scheduler alone
+        self._advance(out.reshape(len(out), *self.x.shape[1:]) if out.shape == sample.shape else out)
+        self.handed = self._hand_out(sample)
         return self.handed[0]
 
     def finish(self, interrupted: bool) -> None:
@@ -108,9 +111,18 @@ class Session(Generic[Result]):
             elif isinstance(end.value, Tensor):
                 self.x = end.value
 
-    def _hand_out(self, dtype: torch.dtype) -> tuple[Tensor, int, Tensor]:
-        x = self.x.to(dtype)
+    def _hand_out(self, like: Tensor) -> tuple[Tensor, int, Tensor]:
+        x = self.x.to(like.dtype)
+        if x.shape[1:] != like.shape[1:]:  # a pipeline that lays rows out anew counts on all; the result may have fewer
+            x = x.repeat(len(like) // len(x), *(1,) * (x.ndim - 1)).reshape(like.shape)
         return x, x._version, x.clone()
+
+
+def _same(sample: Tensor, values: Tensor) -> bool:
+    """Whether two tensors hold the same numbers, in whichever of their dtypes; one may have an axis of length 1 more."""
+    if sample.numel() != values.numel():
+        return False
+    return torch.equal(sample.to(values.dtype).reshape(values.shape), values)
 
 
 def _flat(values: Any) -> Iterator[Any]:

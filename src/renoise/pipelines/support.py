@@ -128,7 +128,7 @@ def text_to_image_classes() -> list[Any]:
 
 
 def _further_channels(pipe: Any) -> str | None:
-    """Return what a network reads besides latents, if it does: an inpainting network has 9 channels, one that follows orders 8."""
+    """Return what a network reads besides latents, or None: inpainting networks have 9 channels, those that follow orders 8."""
     reads = getattr(getattr(network(pipe), "config", None), "in_channels", None)
     config = getattr(getattr(pipe, "vae", None), "config", None)
     latents = getattr(config, "latent_channels", None) or getattr(config, "z_dim", None)
