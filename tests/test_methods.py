@@ -148,8 +148,9 @@ def test_the_example_of_the_docs_is_a_method(tmp_path, monkeypatch):
     code, line = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
     (tmp_path / "my_methods.py").write_text(code, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(methods, "METHODS", dict(methods.METHODS))
-    monkeypatch.setattr(renoise, "METHODS", methods.METHODS)
+    own = dict(renoise.METHODS)
+    monkeypatch.setattr(renoise, "METHODS", own)
+    monkeypatch.setattr(methods, "METHODS", own)
     exec(line, {"renoise": renoise})
     body = code[code.index("class NoisedEuler") :].strip().splitlines()
     assert len([text for text in body if text.strip()]) <= 17

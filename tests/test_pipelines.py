@@ -15,7 +15,7 @@ from diffusers.utils.torch_utils import randn_tensor
 import renoise
 from renoise import ReNoise
 from renoise.pipelines.driver import drive
-from renoise.pipelines.latents import encode
+from renoise.pipelines.latents import encode, pictures_of
 from renoise.programs import generate
 from renoise.step import plan
 from tests.tiny import TINY, Tiny, relative, split
@@ -26,7 +26,7 @@ TIGHT = ReNoise(iterations=200, tolerance=1e-7)
 ONE_STEP = {"pixart": diffusers.DDIMScheduler, "sana": diffusers.FlowMatchEulerDiscreteScheduler}
 # whatever is scaled down, UNets of random weights are steep next to pure noise, where epsilon is divided by alpha
 STEEP = ["sd", "sd_v", "sd_turbo", "sdxl", "sdxl_turbo", "sdxl_lightning", "hyper_sdxl", "tcd_sdxl", "sdxl_controlnet"]
-STRENGTH = dict.fromkeys([*STEEP, "lcm", "lcm_lora", "lcm_lora_sdxl"], 0.5)
+STRENGTH = dict.fromkeys([*STEEP, "animatediff", "text_to_video", "cogvideox", "lcm", "lcm_lora", "lcm_lora_sdxl"], 0.5)
 
 
 def build(name: str, **options: bool) -> Tiny:
@@ -52,8 +52,8 @@ def test_generation_through_our_steps_is_the_stock_pipelines(name):
         made["first"] = steps[0].t
         return generate(steps, x_T, noises)
 
-    arguments = dict(tiny.call, prompt=tiny.prompts, num_inference_steps=STEPS)
-    ours = drive(tiny.pipe, program, looped, dict(arguments, output_type="pt")).output.images
+    arguments = dict(tiny.call, **tiny.stock, prompt=tiny.prompts, num_inference_steps=STEPS)
+    ours = pictures_of(drive(tiny.pipe, program, looped, dict(arguments, output_type="pt")).output)
 
     # the stock pipeline takes latents in its scheduler's own coordinates, before it multiplies them by init_noise_sigma
     exploding = hasattr(scheduler, "is_scale_input_called")
@@ -66,7 +66,7 @@ def test_generation_through_our_steps_is_the_stock_pipelines(name):
         else x_T.transpose(1, 2).reshape(2, 4, 8, 8)
     )
     generator = torch.Generator().manual_seed(7)
-    stock = tiny.pipe(**arguments, latents=latents, generator=generator, output_type="pt").images
+    stock = pictures_of(tiny.pipe(**arguments, latents=latents, generator=generator, output_type="pt"))
     assert relative(ours, stock) < 1e-4
 
 

@@ -20,8 +20,10 @@ from tests.tiny_parts import (
     byte_tokenizer,
     clip,
     clip_tokenizer,
+    cogvideox_vae,
     flux2_vae,
     gemma,
+    ltx_vae,
     qwen3,
     qwen_image_vae,
     qwen_vl,
@@ -31,6 +33,7 @@ from tests.tiny_parts import (
     t5_tokenizer,
     unet,
     vae,
+    wan_vae,
 )
 
 SENSITIVITY = 0.1  # by how much contractive=True scales the network's output
@@ -38,12 +41,16 @@ SENSITIVITY = 0.1  # by how much contractive=True scales the network's output
 
 @dataclass
 class Tiny:
-    """A pipeline, what to call it with besides a prompt, and the shape of what its `latents=` takes, for two images."""
+    """A pipeline, what to call it with besides a prompt, and the shape of what its `latents=` takes, for two images.
+
+    `stock` is what the stock pipeline must be told besides, and renoise says by itself.
+    """
 
     pipe: Any
     call: dict[str, Any]
     latents_shape: tuple[int, ...]
     prompts: list[str] = field(default_factory=lambda: ["a cat on a mat", "a dog"])
+    stock: dict[str, Any] = field(default_factory=dict)
 
     @property
     def network(self) -> torch.nn.Module:
@@ -71,7 +78,8 @@ def _register(builder: Callable[[], Tiny]) -> Callable[[], Tiny]:
         tiny.pipe.set_progress_bar_config(disable=True)
         if contractive:
             network = tiny.network
-            last = getattr(network, "conv_out", None) or getattr(network, "proj_out", None)
+            names = ("conv_out", "proj_out", "out_layer")
+            last = next((part for name in names if (part := getattr(network, name, None)) is not None), None)
             with torch.no_grad():
                 for weight in (
                     last or network.get_submodule("all_final_layer")
@@ -233,9 +241,9 @@ def sdxl_controlnet() -> Tiny:
 
 @_register
 def pixart() -> Tiny:
-    """PixArt-alpha: a transformer in Stable Diffusion's world, released with a multistep scheduler."""
+    """PixArt-alpha: a transformer in Stable Diffusion's world, a multistep scheduler; draws at sizes of its own unless told."""
     transformer = seeded(
-        diffusers.PixArtTransformer2DModel, sample_size=16, num_layers=2, patch_size=2, attention_head_dim=8,
+        diffusers.PixArtTransformer2DModel, sample_size=32, num_layers=2, patch_size=2, attention_head_dim=8,
         num_attention_heads=3, caption_channels=32, in_channels=4, cross_attention_dim=24, out_channels=8,
         num_embeds_ada_norm=1000, norm_type="ada_norm_single", norm_elementwise_affine=False, norm_eps=1e-6,
     )  # fmt: skip
@@ -243,8 +251,8 @@ def pixart() -> Tiny:
         transformer=transformer, vae=vae(), text_encoder=t5(), tokenizer=t5_tokenizer(),
         scheduler=diffusers.DPMSolverMultistepScheduler(beta_start=1e-4, beta_end=0.02, beta_schedule="linear"),
     )  # fmt: skip
-    call = dict(guidance_scale=1.0, use_resolution_binning=False, clean_caption=False, max_sequence_length=48, **_SIZE)
-    return Tiny(pipe, call, (2, 4, 16, 16))
+    call = dict(guidance_scale=1.0, clean_caption=False, max_sequence_length=48, **_SIZE)
+    return Tiny(pipe, call, (2, 4, 16, 16), stock=dict(use_resolution_binning=False))
 
 
 @_register
@@ -267,12 +275,11 @@ def sana() -> Tiny:
     )
     call = dict(
         guidance_scale=1.0,
-        use_resolution_binning=False,
         complex_human_instruction=None,
         max_sequence_length=32,
         **_SIZE,
     )
-    return Tiny(pipe, call, (2, 4, 16, 16))
+    return Tiny(pipe, call, (2, 4, 16, 16), stock=dict(use_resolution_binning=False))
 
 
 @_register
@@ -400,6 +407,102 @@ def chroma() -> Tiny:
         text_encoder=t5(), tokenizer=t5_tokenizer(),
     )  # fmt: skip
     return Tiny(pipe, dict(guidance_scale=1.0, max_sequence_length=32, **_SIZE), (2, 64, 4))
+
+
+@_register
+def qwen_image_rgba() -> Tiny:
+    """Qwen-Image with the autoencoder of its layered sibling, whose pictures have a fourth channel."""
+    tiny = qwen_image()
+    tiny.pipe.vae = qwen_image_vae(input_channels=4)
+    return tiny
+
+
+@_register
+def wan() -> Tiny:
+    """Wan, which draws videos: latents with an axis of frames, a default size in the signature of the call alone."""
+    transformer = seeded(
+        diffusers.WanTransformer3DModel, patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12,
+        in_channels=4, out_channels=4, text_dim=32, freq_dim=16, ffn_dim=32, num_layers=2, cross_attn_norm=True,
+        qk_norm="rms_norm_across_heads", rope_max_seq_len=32,
+    )  # fmt: skip
+    pipe = diffusers.WanPipeline(
+        transformer=transformer, vae=wan_vae(), scheduler=_flow(shift=3.0), text_encoder=t5(), tokenizer=t5_tokenizer()
+    )
+    call = dict(guidance_scale=1.0, max_sequence_length=32, **_SIZE)
+    return Tiny(pipe, call, (2, 4, 1, 8, 8), stock=dict(num_frames=1))
+
+
+@_register
+def ltx() -> Tiny:
+    """LTX, which draws videos: a packer that is told its patches, an autoencoder that keeps mean and deviation as buffers."""
+    transformer = seeded(
+        diffusers.LTXVideoTransformer3DModel, in_channels=4, out_channels=4, patch_size=1, patch_size_t=1,
+        num_attention_heads=2, attention_head_dim=8, cross_attention_dim=16, num_layers=1, caption_channels=32,
+    )  # fmt: skip
+    pipe = diffusers.LTXPipeline(
+        transformer=transformer, vae=ltx_vae(), scheduler=_flow(), text_encoder=t5(), tokenizer=t5_tokenizer()
+    )
+    call = dict(guidance_scale=1.0, max_sequence_length=32, **_SIZE)
+    return Tiny(pipe, call, (2, 64, 4), stock=dict(num_frames=1))
+
+
+@_register
+def cogvideox() -> Tiny:
+    """CogVideoX, which draws videos: frames come before channels in its latents."""
+    transformer = seeded(
+        diffusers.CogVideoXTransformer3DModel, num_attention_heads=2, attention_head_dim=16, in_channels=4,
+        out_channels=4, time_embed_dim=2, text_embed_dim=32, num_layers=1, sample_width=16, sample_height=16,
+        sample_frames=9, patch_size=2, temporal_compression_ratio=4, max_text_seq_length=16,
+    )  # fmt: skip
+    pipe = diffusers.CogVideoXPipeline(
+        transformer=transformer, vae=cogvideox_vae(), text_encoder=t5(), tokenizer=t5_tokenizer(),
+        scheduler=diffusers.CogVideoXDDIMScheduler(**_STABLE_DIFFUSION, clip_sample=False),
+    )  # fmt: skip
+    call = dict(guidance_scale=1.0, max_sequence_length=16, **_SIZE)
+    return Tiny(pipe, call, (2, 1, 4, 16, 16), stock=dict(num_frames=1))
+
+
+@_register
+def animatediff() -> Tiny:
+    """AnimateDiff: Stable Diffusion and its autoencoder of single pictures, with an axis of frames in the latents."""
+    base = sd()
+    adapter = seeded(
+        diffusers.MotionAdapter, block_out_channels=(4, 8), motion_layers_per_block=1, motion_norm_num_groups=2,
+        motion_num_attention_heads=2,
+    )  # fmt: skip
+    names = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
+    pipe = diffusers.AnimateDiffPipeline(**{name: getattr(base.pipe, name) for name in names}, motion_adapter=adapter)
+    return Tiny(pipe, dict(guidance_scale=1.0, **_SIZE), (2, 4, 1, 16, 16), stock=dict(num_frames=1))
+
+
+@_register
+def text_to_video() -> Tiny:
+    """ModelScope's text-to-video: the scheduler is given latents without their axis of frames."""
+    base = sd()
+    network = seeded(
+        diffusers.UNet3DConditionModel, block_out_channels=(4, 8), layers_per_block=1, sample_size=16, in_channels=4,
+        out_channels=4, down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"), norm_num_groups=2,
+        up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"), cross_attention_dim=32, attention_head_dim=4,
+    )  # fmt: skip
+    names = ("vae", "text_encoder", "tokenizer", "scheduler")
+    pipe = diffusers.TextToVideoSDPipeline(**{name: getattr(base.pipe, name) for name in names}, unet=network)
+    return Tiny(pipe, dict(guidance_scale=1.0, **_SIZE), (2, 4, 1, 16, 16), stock=dict(num_frames=1))
+
+
+@_register
+def kandinsky5() -> Tiny:
+    """Kandinsky 5: channels come last in its latents, its output has an `image`, and it draws at sizes of its own."""
+    transformer = seeded(
+        diffusers.Kandinsky5Transformer3DModel, in_visual_dim=4, in_text_dim=16, in_text_dim2=32, time_dim=16,
+        out_visual_dim=4, patch_size=(1, 2, 2), model_dim=16, ff_dim=32, num_text_blocks=1, num_visual_blocks=2,
+        axes_dims=(1, 1, 2), visual_cond=False, attention_type="regular",
+    )  # fmt: skip
+    pipe = diffusers.Kandinsky5T2IPipeline(
+        transformer=transformer, vae=vae(4, scaling_factor=3.0, halvings=3), scheduler=_flow(shift=3.0),
+        text_encoder=qwen_vl(), tokenizer=byte_tokenizer(1024), text_encoder_2=clip(), tokenizer_2=clip_tokenizer(),
+    )  # fmt: skip
+    pipe.resolutions = [(32, 32), (32, 64)]
+    return Tiny(pipe, dict(guidance_scale=1.0, max_sequence_length=256, **_SIZE), (2, 1, 4, 4, 4))
 
 
 def split(tiny: Tiny) -> tuple[dict, dict]:

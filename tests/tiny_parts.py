@@ -106,11 +106,13 @@ def gemma() -> Any:
 # --- images and noise --------------------------------------------------------------------------------------------------
 
 
-def vae(latent_channels: int = 4, scaling_factor: float = 5.0, **config: Any) -> Any:
+def vae(latent_channels: int = 4, scaling_factor: float = 5.0, halvings: int = 1, **config: Any) -> Any:
     """A VAE that halves each side; the factors used bring its latents to about unit variance, as a trained one's has."""
+    blocks = halvings + 1
     return seeded(
-        diffusers.AutoencoderKL, block_out_channels=[4, 8], layers_per_block=1, latent_channels=latent_channels,
-        down_block_types=["DownEncoderBlock2D"] * 2, up_block_types=["UpDecoderBlock2D"] * 2, norm_num_groups=2,
+        diffusers.AutoencoderKL, block_out_channels=[4] * halvings + [8], layers_per_block=1,
+        latent_channels=latent_channels, down_block_types=["DownEncoderBlock2D"] * blocks,
+        up_block_types=["UpDecoderBlock2D"] * blocks, norm_num_groups=2,
         sample_size=32, scaling_factor=scaling_factor, **config,
     )  # fmt: skip
 
@@ -134,11 +136,43 @@ def sana_vae() -> Any:
     )  # fmt: skip
 
 
-def qwen_image_vae() -> Any:
+def qwen_image_vae(**config: Any) -> Any:
     """The video autoencoder of Qwen-Image, which quarters each side; its latents are neither centred nor of unit variance."""
     return seeded(
         diffusers.AutoencoderKLQwenImage, base_dim=8, z_dim=4, dim_mult=[1, 2, 4], num_res_blocks=1,
         temperal_downsample=[False, True], latents_mean=[0.1, -0.2, 0.3, 0.0], latents_std=[1.5, 0.7, 1.1, 2.0],
+        **config,
+    )  # fmt: skip
+
+
+def wan_vae() -> Any:
+    return seeded(
+        diffusers.AutoencoderKLWan, base_dim=3, z_dim=4, dim_mult=[1, 1, 1], num_res_blocks=1,
+        temperal_downsample=[False, True], scale_factor_spatial=4, scale_factor_temporal=2,
+        latents_mean=[0.1, -0.2, 0.3, 0.0], latents_std=[1.5, 0.7, 1.1, 2.0],
+    )  # fmt: skip
+
+
+def ltx_vae() -> Any:
+    """The autoencoder of LTX, which quarters each side; mean and deviation are buffers, scaled besides."""
+    vae = seeded(
+        diffusers.AutoencoderKLLTXVideo, latent_channels=4, block_out_channels=(8,) * 4,
+        decoder_block_out_channels=(8,) * 4, layers_per_block=(1,) * 5, decoder_layers_per_block=(1,) * 5,
+        spatio_temporal_scaling=(True, True, False, False), decoder_spatio_temporal_scaling=(True, True, False, False),
+        decoder_inject_noise=(False,) * 5, upsample_residual=(False,) * 4, upsample_factor=(1,) * 4,
+        timestep_conditioning=False, patch_size=1, patch_size_t=1, encoder_causal=True, decoder_causal=False,
+        scaling_factor=2.0,
+    )  # fmt: skip
+    vae.latents_mean.copy_(torch.tensor([0.1, -0.2, 0.3, 0.0]))
+    vae.latents_std.copy_(torch.tensor([1.5, 0.7, 1.1, 2.0]))
+    return vae
+
+
+def cogvideox_vae() -> Any:
+    return seeded(
+        diffusers.AutoencoderKLCogVideoX, down_block_types=("CogVideoXDownBlock3D",) * 2, latent_channels=4,
+        up_block_types=("CogVideoXUpBlock3D",) * 2, block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=2,
+        temporal_compression_ratio=1, scaling_factor=2.0,
     )  # fmt: skip
 
 

@@ -38,6 +38,7 @@ from renoise.pipelines.guidance import unguided
 from renoise.pipelines.loading import load
 from renoise.pipelines.prompts import per_image, too_long
 from renoise.pipelines.schedulers import Reading
+from renoise.pipelines.support import check_pipeline
 from renoise.programs import Answer, Inverted, Photograph, Program, Progress, drive_from, generate, watch
 from renoise.record import Metrics, Record, plain_settings
 from renoise.replay import Replay
@@ -91,6 +92,7 @@ def invert(
     Raises:
         ValueError: an argument cannot be used. The message names it, and the fix.
     """
+    check_pipeline(pipe, call)
     strength, seed = real("strength", strength), integer("seed", seed)
     guidance_scale = None if guidance_scale is None else real("guidance_scale", guidance_scale)
     call = {name: plain(value) for name, value in call.items()}
@@ -140,7 +142,7 @@ def invert(
     inversion = _inversion(run, this, used, photograph, strength, time.perf_counter() - began)
     if measure and run.output is not None:
         assert pictures is not None
-        inversion = _measured(inversion, this, used, pictures, run.output.images, last)
+        inversion = _measured(inversion, this, used, pictures, autoencoding.pictures_of(run.output), last)
     for note in inversion.warnings:
         warnings.warn(note, stacklevel=2)
     return inversion

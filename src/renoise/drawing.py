@@ -16,6 +16,7 @@ from renoise.pipelines.driver import Run
 from renoise.pipelines.embeddings import replaces_text
 from renoise.pipelines.finding import find
 from renoise.pipelines.guidance import guides
+from renoise.pipelines.latents import pictures_of
 from renoise.pipelines.prompts import per_image, too_long
 from renoise.programs import Program, Progress, generate
 from renoise.replay import Replay
@@ -166,7 +167,7 @@ def as_asked(run: Run[Any], output_type: str, outside: Callable[[Tensor], Tensor
         warnings.warn(
             f"the pipeline's safety checker has blacked out {hidden} of {len(run.result)} pictures", stacklevel=3
         )
-    pictures = run.output.images
+    pictures = pictures_of(run.output)[: len(run.result)]
     pictures = outside(pictures) if outside else pictures
     return images.to_images(pictures) if output_type == "pil" else pictures
 

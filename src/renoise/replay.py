@@ -18,6 +18,7 @@ from renoise.pipelines.call import Call, first_step
 from renoise.pipelines.driver import Run
 from renoise.pipelines.identity import check_model
 from renoise.pipelines.schedulers import Reading
+from renoise.pipelines.support import check_pipeline
 from renoise.programs import Photograph, Program, Progress, drive_from, generate, watch
 from renoise.step import Step
 
@@ -37,6 +38,7 @@ class Replay:
     edit: bool = False
 
     def __post_init__(self) -> None:
+        check_pipeline(self.pipe, self.call)
         record = self.inversion.record
         check_model(self.pipe, record)
         object.__setattr__(self, "call", embeddings.for_images(self.call, len(self.inversion)))

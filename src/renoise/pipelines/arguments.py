@@ -9,6 +9,8 @@ from renoise.pipelines.presets import Preset
 from renoise.record import MOST_STEPS, NAMED, OURS, TUPLE, check_call
 from renoise.scalars import integer
 
+FRAMES = ("num_frames", "video_length", "frames")  # how pipelines call the length of a video
+
 
 def accepted(pipe: Any) -> Mapping[str, inspect.Parameter]:
     """Return the parameters of the pipeline's `__call__`."""

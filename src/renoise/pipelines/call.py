@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from renoise.pipelines.arguments import accepted, check_arguments, eta_of
+from renoise.pipelines.arguments import FRAMES, accepted, check_arguments, eta_of
 from renoise.pipelines.driver import Run, drive
 from renoise.pipelines.embeddings import replaces_text
 from renoise.pipelines.guidance import guides
@@ -84,6 +84,10 @@ class Call:
             # For the latents that are thrown away: the global generator is the user's.
             "generator": torch.Generator().manual_seed(0),
         }
+        ours |= dict.fromkeys(FRAMES, 1)  # a photograph is a video of one frame
+        ours["use_resolution_binning"] = (
+            False  # the size is the photograph's, not the nearest that the model was trained at
+        )
         parameters = accepted(self.pipe)
         if "use_kv_cache" in parameters:  # filled at the first step, which is not the first that is asked about
             ours["use_kv_cache"] = False

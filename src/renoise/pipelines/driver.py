@@ -66,7 +66,9 @@ def drive(
     driven = copy.copy(pipe)
     # straight into __dict__: a pipeline's own __setattr__ would register the scheduler in its config
     scheduler = vars(driven)["scheduler"] = _Scheduler(pipe.scheduler, session)
-    vars(driven)["prepare_latents"] = _prepare_latents(pipe, driven, session, shape)
+    vars(driven)["prepare_latents"] = _prepare_latents(
+        pipe, driven, session, shape, (call.get("height"), call.get("width"))
+    )
     vars(driven)["maybe_free_model_hooks"] = pipe.maybe_free_model_hooks  # offload hooks belong to the owner's pipeline
     vars(driven)["_progress_bar_config"] = {"disable": True}
     # a tokenizer keeps the padding and truncation of the call before, which another thread's call would change under way
@@ -87,7 +89,7 @@ def drive(
         stack.enter_context(torch.enable_grad() if gradients else torch.no_grad())
         output = None
         try:
-            output = _loop_of(pipe)(driven, **call)
+            output = _begun(_loop_of(pipe), driven, call, session)
             session.finish(interrupted=getattr(driven, "_interrupt", False))
         except Finished:
             pipe.maybe_free_model_hooks()
@@ -95,6 +97,20 @@ def drive(
     total = rows[0] or session.asked * shape[0]
     add_to_counters(total)
     return Run(session.result, output, session.reading, total / shape[0])
+
+
+def _begun(loop: Callable[..., Any], driven: Any, call: dict[str, Any], session: Session[Any]) -> Any:
+    """Call the loop; what it stumbles over before its first step is a ValueError: it was called in a way that it cannot be."""
+    try:
+        return loop(driven, **call)
+    except (AttributeError, TypeError, NameError, LookupError) as error:
+        if session.answered:
+            raise
+        why = " ".join(str(error).split())
+        raise ValueError(
+            f"{type(driven).__name__} failed before its first step ({type(error).__name__}: {why}): "
+            "if an argument such as image= is missing, pass it too"
+        ) from error
 
 
 class _Stepped(NamedTuple):
@@ -150,7 +166,9 @@ class _Scheduler:
         return _Stepped(x, x)
 
 
-def _prepare_latents(pipe: Any, driven: Any, session: Session[Any], shape: tuple[int, ...]) -> Callable[..., Any]:
+def _prepare_latents(
+    pipe: Any, driven: Any, session: Session[Any], shape: tuple[int, ...], size: tuple[Any, Any]
+) -> Callable[..., Any]:
     """The pipeline's own prepare_latents, whose latents become the session's buffer (filled when the loop begins)."""
     original = getattr(type(pipe), "prepare_latents", None)
     if original is None:
@@ -161,14 +179,34 @@ def _prepare_latents(pipe: Any, driven: Any, session: Session[Any], shape: tuple
         prepared = original(driven, *args, **kwargs)
         latents = prepared[0] if isinstance(prepared, tuple) else prepared
         if tuple(latents.shape) != shape:
-            raise ValueError(
-                f"the pipeline wants latents of shape {tuple(latents.shape)}, these have {shape}: check the size and the prompts"
-            )
+            given = inspect.signature(original).bind(driven, *args, **kwargs).arguments
+            raise ValueError(_other_shape(tuple(latents.shape), shape, size, (given.get("height"), given.get("width"))))
         session.buffer = latents = latents.clone()
         session.begin()
         return (latents, *prepared[1:]) if isinstance(prepared, tuple) else latents
 
     return prepare_latents
+
+
+@dataclass(frozen=True)
+class _Paired:
+    """Timesteps zipped with something."""
+
+    pairs: Iterator[Any]
+    session: Session[Any]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.pairs)
+
+
+def _other_shape(wanted: tuple[int, ...], shape: tuple[int, ...], size: Any, drawn: Any) -> str:
+    """The message for latents that are not of the shape that the pipeline wants: at its own size (height, width), perhaps."""
+    if None not in (*size, *drawn) and drawn != size:
+        h, w = drawn
+        asked = f"asked for {size[0]} x {size[1]} pixels (height x width), the pipeline draws {h} x {w}"
+        return f"{asked}, one of its own sizes: pass height={h} and width={w}, or leave out what makes it choose"
+    advice = "check the size and the prompts, or pass latents= of that shape"
+    return f"the pipeline wants latents of shape {wanted}, these have {shape}: {advice}"
 
 
 def _loop_of(pipe: Any) -> Callable[..., Any]:
@@ -178,13 +216,19 @@ def _loop_of(pipe: Any) -> Callable[..., Any]:
     """
     function = inspect.unwrap(type(pipe).__call__)
 
+    def zip(*iterables: Any, strict: bool = False) -> Any:
+        paired = builtins.zip(*iterables, strict=strict)
+        session = next((one.session for one in iterables if isinstance(one, Timesteps)), None)
+        return paired if session is None else _Paired(paired, session)
+
     def enumerate(iterable: Any, start: int = 0) -> Iterator[tuple[int, Any]]:
-        if not isinstance(iterable, Timesteps):
+        within = getattr(iterable, "iterable", iterable)  # of a progress bar
+        session = within.session if isinstance(within, (Timesteps, _Paired)) else None
+        if session is None:
             return builtins.enumerate(iterable, start)
-        session = iterable.session
         return ((start + session.true_index, t) for t in iterable)
 
-    namespace = {**function.__globals__, "enumerate": enumerate}
+    namespace = {**function.__globals__, "enumerate": enumerate, "zip": zip}
     loop = types.FunctionType(
         function.__code__, namespace, function.__name__, function.__defaults__, function.__closure__
     )

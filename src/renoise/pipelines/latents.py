@@ -1,18 +1,22 @@
 """Pictures → latents, as a pipeline's own decoding undoes them:  x_0 = (mode of the posterior − shift) · scaling / std.
 
-The shapes and factors come from the autoencoder's config and the pipeline's own packing methods, so a new family of a known kind
-needs nothing here. The way back is the pipeline's own decoding (driver.py).
+The factors come from the autoencoder, the layout from the pipeline's own `prepare_latents`: it is run with our latents in the
+place of the noise that it would draw, so whatever it packs, patches or adds axes for, it does to them. The way back is the
+pipeline's own decoding (driver.py).
 """
 
+import inspect
 import math
 import threading
-from collections.abc import Iterator
+import types
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from renoise.pipelines.arguments import FRAMES, accepted
 from renoise.pipelines.finding import network
 from renoise.pipelines.presets import Preset
 from renoise.record import LARGEST_SIDE
@@ -32,11 +36,38 @@ def encode(pipe: Any, pictures: Tensor) -> Tensor:
             f"{type(pipe).__name__} has no autoencoder (vae) to encode a picture with: pass latents= instead"
         )
     with torch.no_grad(), _safe_dtype(vae) as dtype:
-        x = (pictures * 2 - 1).to(pipe._execution_device, dtype)
-        video = next(p.ndim for p in vae.parameters() if p.ndim >= 4) == 5
-        encoded = vae.encode(x.unsqueeze(2) if video else x)
+        x = _with_alpha(vae, pictures * 2 - 1).to(pipe._execution_device, dtype)
+        encoder = getattr(vae, "encoder", vae)
+        video = any(p.ndim == 5 for p in encoder.parameters())
+        try:
+            encoded = vae.encode(x.unsqueeze(2) if video else x)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # what can go wrong in somebody else's autoencoder is not known here
+            why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            size = f"{pictures.shape[-2]} x {pictures.shape[-1]} pixels"
+            raise ValueError(
+                f"{type(vae).__name__} cannot encode one picture of {size} ({why}): pass another height= and width=, or latents="
+            ) from error
         z = _mode(encoded).float()
-    return _pack(pipe, _normalise(vae.config, z))
+    return _in_layout(pipe, _normalise(vae, z), *pictures.shape[-2:])
+
+
+def pictures_of(output: Any) -> Tensor:
+    """Return the pictures (B, 3, H, W) of a pipeline's output, made with output_type "pt"; of a video its one frame.
+
+    ValueError if it holds none.
+    """
+    found = next((getattr(output, n) for n in ("images", "image", "frames") if hasattr(output, n)), None)
+    if isinstance(found, (list, tuple)) and found and all(isinstance(one, Tensor) for one in found):
+        found = torch.stack(tuple(found))
+    if not isinstance(found, Tensor) or found.ndim not in (4, 5) or (found.ndim == 5 and 1 not in found.shape[1:3]):
+        raise ValueError(
+            f'no pictures are in the pipeline\'s {type(output).__name__}: pass output_type="latent", and measure=False to invert'
+        )
+    if found.ndim == 5:  # (B, frames, 3, H, W)
+        found = found[:, 0] if found.shape[1] == 1 else found[:, :, 0]
+    return found[:, :3]  # a fourth channel is how opaque they are
 
 
 def clean_latents(pipe: Any, pictures: Tensor | None, latents: Tensor | None) -> Tensor:
@@ -61,7 +92,7 @@ def picture_size(pipe: Any, preset: Preset | None, height: int | None, width: in
         own = (preset.size, preset.size) if preset else default_size(pipe)
         height, width = own[0] if height is None else height, own[1] if width is None else width
     height, width = integer("height", height), integer("width", width)
-    unit = math.lcm(8, getattr(pipe, "vae_scale_factor", 8) * (2 if hasattr(pipe, "_pack_latents") else 1))
+    unit = math.lcm(8, (_scale(pipe) or 8) * _patch(pipe))
     for name, value in (("height", height), ("width", width)):
         if not unit <= value <= LARGEST_SIDE or value % unit:
             near = min(max(unit, round(value / unit) * unit), LARGEST_SIDE // unit * unit)
@@ -71,13 +102,44 @@ def picture_size(pipe: Any, preset: Preset | None, height: int | None, width: in
 
 def default_size(pipe: Any) -> tuple[int, int]:
     """The (height, width) that the pipeline itself would draw. ValueError if it does not say."""
-    cells = getattr(pipe, "default_sample_size", None)
-    cells = cells or getattr(getattr(network(pipe), "config", None), "sample_size", None)
-    factor = getattr(pipe, "vae_scale_factor", None)
+    call, config, factor = accepted(pipe), getattr(network(pipe), "config", None), _scale(pipe)
+    height, width = (getattr(call.get(name), "default", None) for name in ("height", "width"))
+    if isinstance(height, int) and isinstance(width, int):
+        return height, width
+    cells: Any = getattr(pipe, "default_sample_size", None) or getattr(config, "sample_size", None)
+    sides = [getattr(config, name, None) for name in ("sample_height", "sample_width")]
+    if all(isinstance(side, int) for side in sides):
+        cells = sides
     if not cells or not factor:
         raise ValueError(f"{type(pipe).__name__} has no default size: pass height= and width=")
-    height, width = (cells, cells) if isinstance(cells, int) else tuple(cells)[-2:]
-    return height * factor, width * factor
+    rows, columns = (cells, cells) if isinstance(cells, int) else tuple(cells)[-2:]
+    return rows * factor, columns * factor
+
+
+def _scale(pipe: Any) -> int | None:
+    """How many pixels a cell of the latents is wide, by whichever name the pipeline has for it."""
+    names = ("vae_scale_factor", "vae_scale_factor_spatial", "vae_spatial_compression_ratio")
+    return next((value for name in names if (value := getattr(pipe, name, None))), None)
+
+
+def _patch(pipe: Any) -> int:
+    """How many cells the network or the pipeline takes together along a side: sizes are multiples of it."""
+    packer = getattr(pipe, "_pack_latents", None)
+    if packer is not None and "patch_size" not in inspect.signature(packer).parameters:
+        return 2
+    size = getattr(getattr(network(pipe), "config", None), "patch_size", None)
+    size = size[-1] if isinstance(size, (list, tuple)) and size else size
+    return size if isinstance(size, int) else 1
+
+
+def _with_alpha(vae: Any, x: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W); for an autoencoder that reads four channels with a fourth, which says that they are opaque."""
+    config = vae.config
+    channels = getattr(config, "in_channels", None) or getattr(config, "input_channels", None) or 3
+    patch = getattr(config, "patch_size", None)
+    if isinstance(patch, int) and channels % patch**2 == 0:
+        channels //= patch**2
+    return torch.cat([x, torch.ones_like(x[:, :1])], dim=1) if channels == 4 else x
 
 
 def _mode(encoded: Any) -> Tensor:
@@ -90,11 +152,13 @@ def _mode(encoded: Any) -> Tensor:
     raise ValueError(f"no latents in the autoencoder's {type(encoded).__name__}: pass latents= instead")
 
 
-def _normalise(config: Any, z: Tensor) -> Tensor:
-    """(z − mean − shift) · scaling / std, for whichever of these the autoencoder's config has."""
+def _normalise(vae: Any, z: Tensor) -> Tensor:
+    """(z − mean − shift) · scaling / std, for whichever of these the autoencoder has, in its config or as buffers."""
+    config, buffers = vae.config, dict(vae.named_buffers())
 
     def channels(name: str, default: float) -> Tensor:
         values = getattr(config, name, None)
+        values = buffers.get(name) if values is None else values
         values = torch.as_tensor(default if values is None else values, dtype=z.dtype, device=z.device)
         return values.reshape(1, -1, *(1,) * (z.ndim - 2))
 
@@ -107,17 +171,94 @@ def _normalise(config: Any, z: Tensor) -> Tensor:
     )
 
 
-def _pack(pipe: Any, z: Tensor) -> Tensor:
-    """Latents as the pipeline packs them for its loop."""
-    batch, channels, height, width = z.shape[0], z.shape[1], z.shape[-2], z.shape[-1]
-    if hasattr(pipe, "_patchify_latents"):  # FLUX.2: 2x2 patches into channels, normalised there, then a sequence
-        norm = pipe.vae.bn
+def _in_layout(pipe: Any, z: Tensor, height: int, width: int) -> Tensor:
+    """Latents (B, C, [1,] h, w) as the pipeline lays them out for its loop, of pictures of this size."""
+    if hasattr(pipe, "_patchify_latents") and hasattr(pipe, "_pack_latents"):
+        norm = pipe.vae.bn  # FLUX.2: 2x2 patches into channels, normalised there, then a sequence
         z = pipe._patchify_latents(z)
         mean, variance = (v.float().reshape(1, -1, 1, 1).to(z.device) for v in (norm.running_mean, norm.running_var))
         return pipe._pack_latents((z - mean) / torch.sqrt(variance + pipe.vae.config.batch_norm_eps))
-    if hasattr(pipe, "_pack_latents"):  # FLUX, Qwen-Image: a sequence of 2x2 patches
-        return pipe._pack_latents(z, batch, channels, height, width)
-    return z
+    z = z[:, :, 0] if z.ndim == 5 and z.shape[2] == 1 else z
+    layout = _layout(pipe, z, height, width)
+    if layout is None:  # driver.py compares the shapes
+        return pipe._pack_latents(z, *z.shape) if hasattr(pipe, "_pack_latents") else z
+    noise = layout(z)
+
+    def prepared(values: Tensor) -> Tensor:
+        def instead_of_noise(shape: Any, *_: Any, **__: Any) -> Tensor:
+            if tuple(shape) != values.shape:
+                raise ValueError(
+                    f"{type(pipe).__name__} draws latents of shape {tuple(shape)}, its autoencoder makes {tuple(values.shape)} "
+                    "of this picture: pass another height= and width=, or latents="
+                )
+            return values.clone()
+
+        return _prepared(pipe, z, height, width, instead_of_noise)
+
+    laid_out = prepared(noise)
+    if laid_out.shape == noise.shape:
+        return noise
+    return laid_out / prepared(
+        torch.ones_like(noise)
+    )  # some pipelines scale their noise, which is for the scheduler to undo
+
+
+class _Asked(Exception):
+    """The pipeline asks for noise, of shape args[0]: nothing more is wanted of it."""
+
+
+# where the channels and a single frame may be, for latents (B, C, h, w)
+_LAYOUTS: tuple[Callable[[Tensor], Tensor], ...] = (
+    lambda z: z,
+    lambda z: z.unsqueeze(2),
+    lambda z: z.unsqueeze(1),
+    lambda z: z.movedim(1, -1),
+    lambda z: z.movedim(1, -1).unsqueeze(1),
+    lambda z: z.movedim(1, -1).unsqueeze(3),
+)
+
+
+def _layout(pipe: Any, z: Tensor, height: int, width: int) -> Callable[[Tensor], Tensor] | None:
+    """How the pipeline orders the axes of latents (B, C, h, w), None if it does not say.
+
+    It is asked about a picture so much wider that no order looks like another: the channels may be as many as the rows.
+    """
+    times = 2 if z.shape[-1] * 2 != z.shape[-2] else 3
+    wide = z[..., :1].expand(*z.shape[:-1], z.shape[-1] * times)
+
+    def ask(shape: Any, *_: Any, **__: Any) -> Tensor:
+        raise _Asked(tuple(shape))
+
+    try:
+        _prepared(pipe, wide, height, width * times, ask)
+    except _Asked as asked:
+        for layout in _LAYOUTS:
+            if layout(wide).shape == asked.args[0]:
+                return layout
+        shapes = f"{asked.args[0]}, its autoencoder makes {tuple(wide.shape)} of such a picture"
+        raise ValueError(f"{type(pipe).__name__} draws latents of shape {shapes}: pass latents= instead") from None
+    except (TypeError, ValueError, AttributeError, LookupError):  # it wants more than a size
+        return None
+    return None
+
+
+def _prepared(pipe: Any, z: Tensor, height: int, width: int, instead_of_noise: Callable[..., Tensor]) -> Tensor:
+    """What the pipeline's prepare_latents makes of `instead_of_noise`. TypeError if it needs what is not known here."""
+    function = inspect.unwrap(type(pipe).prepare_latents)
+    config = getattr(network(pipe), "config", None)
+    known: dict[str, Any] = dict.fromkeys(("num_channels_latents", "num_latents_channels", "num_channels"), z.shape[1])
+    known |= dict.fromkeys(FRAMES, 1) | dict.fromkeys(("latents", "image", "images", "video", "conditions"))
+    known |= dict(batch_size=len(z), height=height, width=width, dtype=z.dtype, device=z.device)
+    known |= dict(generator=torch.Generator().manual_seed(0), patch_size=getattr(config, "patch_size", None))
+    given = {name: known[name] for name in inspect.signature(function).parameters if name in known}
+    # a private copy, as of the loop in driver.py: nothing is patched that others see
+    space = {**function.__globals__, "randn_tensor": instead_of_noise}
+    private = types.FunctionType(
+        function.__code__, space, function.__name__, function.__defaults__, function.__closure__
+    )
+    private.__kwdefaults__ = function.__kwdefaults__
+    made = private(pipe, **given)
+    return made[0] if isinstance(made, tuple) else made
 
 
 @contextmanager

@@ -31,7 +31,10 @@ class Session(Generic[Result]):
         self.result: Any = None
 
     def timesteps(self, grid: Tensor) -> Iterator[Tensor]:
-        """Yield the timestep of each question to the pipeline's loop, until the program has its result."""
+        """Yield the element of `grid` for each question to the pipeline's loop, until the program has its result.
+
+        Several grids may be followed at once, zip(timesteps, timesteps[1:]): they all give the element of one question.
+        """
         if self.buffer is None or self.reading is None:
             raise ValueError(
                 "this pipeline began its loop without prepare_latents and set_timesteps: it cannot be driven"
@@ -43,11 +46,14 @@ class Session(Generic[Result]):
         self.begin()
         if self.done:
             raise Finished
+        given = 0
         while not self.done:
-            if self.asked > self.answered:
+            if given == self.asked > self.answered:
                 return  # the loop asked on without stepping: interrupted, as finish() will say
-            self.asked += 1
-            yield self.reading.timesteps[self.true_index]
+            if self.asked == self.answered:
+                self.asked += 1
+            given = self.asked
+            yield grid[self.true_index]
 
     def begin(self) -> None:
         """Start the program once latents and schedule are known, in whichever order the pipeline prepares them."""
@@ -69,17 +75,24 @@ class Session(Generic[Result]):
 
     def step(self, out: Tensor, sample: Tensor) -> Tensor:
         """Answer the question with the network's output -> the next latent, in the dtype of `sample`."""
-        assert self.handed is not None
+        if self.answered == self.asked or self.handed is None:
+            raise ValueError(
+                "this pipeline's loop does not iterate over its timesteps, it counts them: it cannot be driven"
+            )
         given, handed_version, values = self.handed
-        if (sample is not given or version(sample) != handed_version) and not torch.equal(
-            sample.to(values.dtype), values
-        ):
+        if (sample is not given or version(sample) != handed_version) and not _same(sample, values):
+            if sample.shape != values.shape:
+                shapes = f"{tuple(values.shape)} becomes {tuple(sample.shape)}"
+                raise ValueError(
+                    f"this pipeline packs its latents after prepare_latents, {shapes}: it cannot be driven"
+                )
             raise LoopChanged(
                 "something changed the latents between two steps (a callback, an argument of the pipeline?): leave it out"
             )
         self.answered += 1
-        self._advance(out)
-        self.handed = self._hand_out(sample.dtype)
+        # a pipeline may take the axis of frames away for its scheduler alone
+        self._advance(out.reshape(len(out), *self.x.shape[1:]) if out.shape == sample.shape else out)
+        self.handed = self._hand_out(sample)
         return self.handed[0]
 
     def finish(self, interrupted: bool) -> None:
@@ -99,22 +112,49 @@ class Session(Generic[Result]):
             elif isinstance(end.value, Tensor):
                 self.x = end.value
 
-    def _hand_out(self, dtype: torch.dtype) -> tuple[Tensor, float, Tensor]:
-        x = self.x.to(dtype)
+    def _hand_out(self, like: Tensor) -> tuple[Tensor, float, Tensor]:
+        x = self.x.to(like.dtype)
+        if x.shape[1:] != like.shape[1:]:  # a pipeline that lays rows out anew counts on all; the result may have fewer
+            x = x.repeat(len(like) // len(x), *(1,) * (x.ndim - 1)).reshape(like.shape)
         return x, version(x), x.clone()
+
+
+def _same(sample: Tensor, values: Tensor) -> bool:
+    """Whether two tensors hold the same numbers, in whichever of their dtypes; one may have an axis of length 1 more."""
+    if sample.numel() != values.numel():
+        return False
+    return torch.equal(sample.to(values.dtype).reshape(values.shape), values)
+
+
+def _flat(values: Any) -> Iterator[Any]:
+    """Yield what nested tuples, lists and dicts hold."""
+    if isinstance(values, dict):
+        values = tuple(values.values())
+    if not isinstance(values, (tuple, list)):
+        yield values
+        return
+    for value in values:
+        yield from _flat(value)
 
 
 class Timesteps(torch.Tensor):
     """The host's n timesteps: a real tensor, but iterating over it follows the program."""
 
-    session: "Session[Any]"
+    session: Any = None  # what is made of timesteps has theirs
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = super().__torch_function__(func, types, args, kwargs or {})
-        if isinstance(result, Timesteps) and not hasattr(result, "session"):
-            result.session = next(a.session for a in args if isinstance(a, Timesteps))
+        made = [one for one in _flat(result) if isinstance(one, Timesteps) and one.session is None]
+        if made:
+            of = (
+                one.session for one in _flat((args, kwargs)) if isinstance(one, Timesteps) and one.session is not None
+            )
+            session = next(of, None)
+            for one in made:
+                one.session = session
         return result
 
     def __iter__(self) -> Iterator[Tensor]:
-        return self.session.timesteps(self.as_subclass(torch.Tensor))
+        grid = self.as_subclass(torch.Tensor)
+        return self.session.timesteps(grid) if self.session is not None else iter(grid)
