@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from renoise.cli import console, examples, tasks
-from renoise.cli.options import DEFAULT_MODEL, MODEL, ModelOptions, OutputFormat
+from renoise.cli import console, examples, models, outputs
+from renoise.cli.options import DEFAULT_MODEL, MODEL, REPORT, ModelOptions, ReportOptions
 
 if TYPE_CHECKING:
     from renoise.bench.tasks import Classify, Task
@@ -48,19 +48,19 @@ def reconstruction(
     only: Only = None,
     batch: Batch = 8,
     output: Folder = FOLDER,
-    format: OutputFormat = "human",
+    printed: ReportOptions = REPORT,
 ) -> None:
     """Measure the quality of reconstructions with orchard against the number of network calls."""
     from renoise.bench import photographs
     from renoise.bench import reconstruction as benchmark
     from renoise.bench.report import select
 
-    with console.reporting(format) as report:
+    with console.reporting(printed) as report:
         path = _output(output, "reconstruction", data)
         rows = select(benchmark.ROWS, only)
         chosen = photographs.load(data, photos, "scene")
-        pipe = tasks.load(_ORCHARD, report)
-        figures = benchmark.run(pipe, chosen, rows, batch=batch, progress=console.note)
+        pipe = models.load(_ORCHARD, report)
+        figures = benchmark.run(pipe, chosen, rows, batch=batch, progress=report.note)
         _write(report, figures, benchmark.table(figures), path)
 
 
@@ -82,7 +82,7 @@ def few_steps(
     only: Only = None,
     batch: Batch = 8,
     output: Folder = FOLDER,
-    format: OutputFormat = "human",
+    printed: ReportOptions = REPORT,
     model: ModelOptions = MODEL,
 ) -> None:
     """Measure the effect of each part of the method on a few-step model, such as orchard-turbo."""
@@ -92,21 +92,21 @@ def few_steps(
     from renoise.pipelines.defaults import default_method
     from renoise.pipelines.loading import scheduler_class
 
-    with console.reporting(format) as report:
+    with console.reporting(printed) as report:
         model = _with_default(model)
         scheduler = scheduler_class(sampler) if sampler else None
         parts = ("few-steps", Path(model.model or "").name, (sampler or "").removesuffix("Scheduler").lower())
         path = _output(output, "-".join(filter(None, (*parts, "search" if search else ""))), data)
         load, count = (photographs.load_others, 32) if search else (photographs.load, 48)
         chosen = load(data, photos or count)
-        pipe = tasks.load(model, report)
+        pipe = models.load(model, report)
         photographs.check_size(pipe)
         if scheduler:
             pipe.scheduler = scheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing")
         own = default_method(pipe, steps)
         settings = benchmark.search(own) if search else benchmark.rows(own)
         settings = {name: settings[name] for name in select(settings, only)}
-        figures = benchmark.run(pipe, chosen, settings, steps=steps, batch=batch, progress=console.note)
+        figures = benchmark.run(pipe, chosen, settings, steps=steps, batch=batch, progress=report.note)
         _write(report, figures, benchmark.table(figures), path)
 
 
@@ -126,18 +126,18 @@ def tolerance(
     ] = None,
     batch: Batch = 8,
     output: Folder = FOLDER,
-    format: OutputFormat = "human",
+    printed: ReportOptions = REPORT,
 ) -> None:
     """Measure the error with orchard against the number of network calls, for several tolerances."""
     from renoise.bench import photographs
     from renoise.bench import tolerance as benchmark
 
-    with console.reporting(format) as report:
+    with console.reporting(printed) as report:
         path = _output(output, "tolerance", data)
         rows = benchmark.rows(tolerances or benchmark.TOLERANCES)
         chosen = photographs.load_others(data, photos)
-        pipe = tasks.load(_ORCHARD, report)
-        figures = benchmark.run(pipe, chosen, rows, batch=batch, progress=console.note)
+        pipe = models.load(_ORCHARD, report)
+        figures = benchmark.run(pipe, chosen, rows, batch=batch, progress=report.note)
         _write(report, figures, benchmark.table(figures), path)
 
 
@@ -158,19 +158,19 @@ def redrawing(
     guidance: Annotated[float, Parameter(help="guidance scale of the edits", validator=Number(gte=0))] = 1.5,
     batch: Batch = 16,
     output: Folder = FOLDER,
-    format: OutputFormat = "human",
+    printed: ReportOptions = REPORT,
 ) -> None:
     """Measure whether renoising the steps of an edit with orchard improves it."""
     from renoise.bench import redrawing as benchmark
 
-    with console.reporting(format) as report:
+    with console.reporting(printed) as report:
         path = _output(output, "redrawing", data)
         _check_scenes(data)
-        pipe = tasks.load(dataclasses.replace(_ORCHARD, device="cpu"), report)
+        pipe = models.load(dataclasses.replace(_ORCHARD, device="cpu"), report)
         chosen, classify = _compose_scenes(data, tasks_of_each)
         figures = benchmark.run(
             pipe, chosen, classify, iterations or benchmark.ITERATIONS,
-            guidance=guidance, batch=batch, progress=console.note,
+            guidance=guidance, batch=batch, progress=report.note,
         )  # fmt: skip
         _write(report, figures, benchmark.table(figures), path)
 
@@ -184,7 +184,7 @@ def edit(
     only: OnlyWays = None,
     batch: Batch = 8,
     output: Folder = FOLDER,
-    format: OutputFormat = "human",
+    printed: ReportOptions = REPORT,
     model: ModelOptions = MODEL,
 ) -> None:
     """Compare ways to edit on photographs with known answers.
@@ -202,14 +202,14 @@ def edit(
     from renoise.pipelines.finding import find
     from renoise.pipelines.identity import identity
 
-    with console.reporting(format) as report:
-        tasks.check_output(output / "page.html", data, ".html")
+    with console.reporting(printed) as report:
+        outputs.check(output / "page.html", ".html")
         chosen, classify = [], None
         if pie.is_pie(data):
             chosen = _read_pie_tasks(data, tasks_of_each, report)
         else:
             _check_scenes(data, f"nor PIE-Bench ({pie.MAPPING})")
-        pipe = tasks.load(_with_default(model), report)
+        pipe = models.load(_with_default(model), report)
         own, to_edit, steps = (
             default_method(pipe),
             default_method(pipe, to_edit=True),
@@ -223,7 +223,7 @@ def edit(
             chosen, classify = _compose_scenes(data, tasks_of_each)
         about = {"model": identity(pipe), "data": data.resolve().name}
         figures = benchmark.run(
-            pipe, chosen, wanted, classify=classify, batch=batch, progress=console.note, about=about, folder=output
+            pipe, chosen, wanted, classify=classify, batch=batch, progress=report.note, about=about, folder=output
         )
         report.data["rows"] = figures["rows"]
         report.lines.append(benchmark.table(figures))
@@ -233,7 +233,7 @@ def edit(
 
 def _output(folder: Path, name: str, data: Path) -> Path:
     """Return the path of a report without its suffix. Raise ValueError if it cannot be written."""
-    tasks.check_output(folder / f"{name}.json", data, ".json")
+    outputs.check(folder / f"{name}.json", ".json")
     return folder / name
 
 
