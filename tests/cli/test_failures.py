@@ -33,6 +33,22 @@ from tests.cli.conftest import PROMPT, Run, fails
         ("invert apple.png --strength 1.01", "--strength"),
         ("invert apple.png --strength nan", "--strength"),
         ("invert apple.png --seed -1", "--seed"),
+        ("invert apple.png --iterations 1.5", "1.5 is not a whole number"),
+        ("invert apple.png --steps 1e2", "1e2 is not a whole number"),
+        ("invert apple.png --iterations 1001", "--iterations"),
+        ("invert apple.png --tolerance inf", "--tolerance"),
+        ("invert apple.png --tolerance nan", "--tolerance"),
+        ("invert apple.png --guidance nan", "--guidance"),
+        ("invert apple.png --width 0", "--width"),
+        ("invert https://example.org/apple.png", "https://example.org/apple.png is an address: download"),
+        ("edit HTTP://example.org/apple.png --to a", "is an address"),
+        ("info s3://bucket/apple.safetensors", "is an address"),
+        ("invert apple.png --steps 1000", "--steps 1000 is too many for DDIMScheduler, which has 1000 noise levels"),
+        ("invert apple.png --model orchard-lcm --steps 101", "--steps 101 is too many for LCMScheduler"),
+        ("invert apple.png --model orchard-turbo --steps 1001", "--steps 1001 is too many"),
+        ("invert apple.png --seed 9223372036854775808", "--seed"),
+        ("sweep apple.png --to a --rows steps=5,1000", "--steps 1000 is too many"),
+        ("bench redrawing empty --iterations 1.5", "1.5 is not a whole number"),
         ("invert apple.png --dtype fp8", "fp32"),
         ("invert apple.png --format xml", "json"),
         ("invert apple.png --model sdxl-trubo", "did you mean sdxl-turbo"),
@@ -63,6 +79,20 @@ def test_wrong_input_is_one_line_and_status_2(run: Run, argv: str, says: str):
     before = sorted(os.listdir())
     fails(run(*argv.split()), says)
     assert sorted(os.listdir()) == before
+
+
+def test_an_empty_name_is_not_the_current_folder(run: Run):
+    for argv in (["invert", ""], ["invert", "apple.png", "-o", ""], ["info", ""], ["edit", "", "--to", "a"]):
+        fails(run(*argv), "the name is empty")
+
+
+@pytest.mark.parametrize("command", ["invert", "edit", "reconstruct", "info", "sweep", "demo"])
+def test_a_name_that_is_too_long(run: Run, command: str):
+    more = ["--to", "a"] if command in ("edit", "sweep") else []
+    for name in ("n" * 300 + ".safetensors", "n" * 300 + ".png", "d/" * 3000):
+        fails(failed := run(command, name, *more), "")
+        assert len(failed[2]) < 500
+    fails(run("invert", "apple.png", "--model", "n" * 300), "n")
 
 
 @pytest.mark.parametrize(

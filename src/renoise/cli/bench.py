@@ -10,6 +10,7 @@ from cyclopts.validators import Number
 
 from renoise.cli import console, examples, models, outputs
 from renoise.cli.options import DEFAULT_MODEL, MODEL, REPORT, ModelOptions, ReportOptions
+from renoise.cli.values import WHOLE, WHOLES
 
 if TYPE_CHECKING:
     from renoise.bench.tasks import Classify, Task
@@ -20,11 +21,11 @@ app = App(
 
 _POSITIVE = Number(gte=1)
 Data = Annotated[Path, Parameter(help="folder with the photographs")]
-Photos = Annotated[int, Parameter(help="number of photographs", validator=_POSITIVE)]
+Photos = Annotated[int, Parameter(help="number of photographs", validator=_POSITIVE), WHOLE]
 TasksOfEach = Annotated[
-    int, Parameter(name="--tasks", help="number of tasks of each kind of edit", validator=_POSITIVE)
+    int, WHOLE, Parameter(name="--tasks", help="number of tasks of each kind of edit", validator=_POSITIVE)
 ]
-Batch = Annotated[int, Parameter(help="number of pictures per batch", validator=_POSITIVE)]
+Batch = Annotated[int, Parameter(help="number of pictures per batch", validator=_POSITIVE), WHOLE]
 Only = Annotated[
     list[str] | None,
     Parameter(help="run only rows whose names contain this text; repeat the option for more", negative=""),
@@ -72,12 +73,14 @@ def few_steps(
     sampler: Annotated[
         str | None, Parameter(help="scheduler class of diffusers to use instead of the model's own")
     ] = None,
-    steps: Annotated[int, Parameter(help="number of sampler steps", validator=_POSITIVE)] = 4,
+    steps: Annotated[int, Parameter(help="number of sampler steps", validator=_POSITIVE), WHOLE] = 4,
     search: Annotated[
         bool, Parameter(help="vary the settings of the model, on other photographs", negative="", show_default=False)
     ] = False,
     photos: Annotated[
-        int | None, Parameter(help="number of photographs (default: 48, or 32 with --search)", validator=_POSITIVE)
+        int | None,
+        WHOLE,
+        Parameter(help="number of photographs (default: 48, or 32 with --search)", validator=_POSITIVE),
     ] = None,
     only: Only = None,
     batch: Batch = 8,
@@ -149,6 +152,7 @@ def redrawing(
     tasks_of_each: TasksOfEach = 4,
     iterations: Annotated[
         list[int] | None,
+        WHOLES,
         Parameter(
             help="renoising iterations K per step (default: 0, 1, 4, 9); repeat the option for more",
             validator=Number(gte=0),

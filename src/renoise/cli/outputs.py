@@ -45,7 +45,7 @@ def jobs(
         given: file or folder that the user named, STREAM, or None for the current folder.
         endings: endings of the outputs' names, such as "-edit-1.png".
         many: whether the outputs of several sources go to a folder.
-        overwrite: whether outputs may exist. Those of several sources may always exist.
+        overwrite: whether outputs may exist. Those of several sources may: their sources are skipped.
         json: whether standard output is taken by the report.
         also: further outputs of the command, with their suffixes.
         inputs: further inputs of the command, which no output may replace.
@@ -64,14 +64,13 @@ def jobs(
     outputs = [
         (path, Path("x" + ending).suffix) for job in found for path, ending in zip(job.paths, endings, strict=True)
     ]
-    outputs += [(path, suffix) for path, suffix in also if path is not None]
-    for path, suffix in outputs:
-        if path != STREAM:
-            check(path, suffix)
+    extra = [(path, suffix) for path, suffix in also if path is not None]
+    for path, suffix in [*((path, suffix) for path, suffix in outputs if path != STREAM), *extra]:
+        check(path, suffix)
+    outputs += extra
     _check_distinct([path for path, _ in outputs], [*(source.path for source in sources), *inputs])
-    single = [path for path, _ in outputs] if not many else [path for path, _ in also if path]
-    if not overwrite:
-        check_new(single)
+    if not overwrite and not many:
+        check_new(path for path, _ in outputs)
     return found
 
 

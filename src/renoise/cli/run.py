@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("RENOISE_DEBUG"):
             raise
         usage = isinstance(error, CycloptsError)
-        text = str(error).replace(str(STREAM), "-") if usage else ""
+        text = str(error).replace(repr(str(STREAM)), "-").replace(str(STREAM), "-") if usage else ""
         status, text = (errors.WRONG_INPUT, errors.one_line(text)) if usage else errors.explain(error)
         print(f"renoise: {text}", file=sys.stderr)
         return status
