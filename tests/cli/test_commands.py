@@ -189,7 +189,9 @@ BENCHMARKS = [f"bench {name}" for name in ("reconstruction", "few-steps", "toler
 def test_the_help_of_every_command_ends_with_an_example(run: Run, command: str):
     status, out, _ = run(*command.split(), "--help")
     assert status == 0
-    assert f"\n  renoise {command}" in out.partition("\nExample")[2]
+    examples = out.partition("\nExample")[2]
+    assert f"\n  renoise {command}" in examples
+    assert max(map(len, examples.splitlines())) <= 80
 
 
 def test_help_is_quick_and_needs_no_torch():

@@ -65,7 +65,8 @@ from tests.cli.conftest import PROMPT, Run, fails
         ("edit apple.png --to a -o new/../apple.png", "apple.png is the input"),
         ("edit apple.png --to a -o b.gif", ".webp"),
         ("edit apple.png --to a -o text.png/b.png", "is no folder"),
-        ("info missing.safetensors", "no such file"),
+        ("info missing.safetensors", "missing.safetensors: no such file"),
+        ("edit inversions --to a", "inversions/*.safetensors"),
         ("info empty", "has no inversions"),
         ("info text.png", "no inversion of renoise"),
         ("reconstruct text.safetensors", "no inversion of renoise"),
@@ -76,6 +77,8 @@ def test_wrong_input_is_one_line_and_status_2(run: Run, argv: str, says: str):
         Path(name).write_text("this is no picture, but it is long enough for a header")
     Path("text.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
     Path("empty").mkdir()
+    Path("inversions").mkdir()
+    Path("inversions/a.safetensors").touch()
     before = sorted(os.listdir())
     fails(run(*argv.split()), says)
     assert sorted(os.listdir()) == before
@@ -84,6 +87,8 @@ def test_wrong_input_is_one_line_and_status_2(run: Run, argv: str, says: str):
 def test_an_empty_name_is_not_the_current_folder(run: Run):
     for argv in (["invert", ""], ["invert", "apple.png", "-o", ""], ["info", ""], ["edit", "", "--to", "a"]):
         fails(run(*argv), "the name is empty")
+    for option in ("--model", "--lora", "--device", "--mask"):
+        fails(run("edit", "apple.png", "--to", "a", option, ""), option, "name is empty")
 
 
 @pytest.mark.parametrize("command", ["invert", "edit", "reconstruct", "info", "sweep", "demo"])

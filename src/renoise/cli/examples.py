@@ -5,7 +5,7 @@ Examples:
   renoise invert apple.png --prompt "a photo of a red apple"
   renoise invert cat.jpg --prompt "a cat" --model sdxl-turbo -o cat.safetensors
   renoise invert photos -o inversions
-  cat apple.png | renoise invert - --prompt "a red apple" -o - > apple.safetensors"""
+  renoise invert - --prompt "a red apple" -o - < a.png > a.safetensors"""
 
 RECONSTRUCT = """\
 Examples:

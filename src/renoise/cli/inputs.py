@@ -118,7 +118,11 @@ def _sources(paths: Sequence[Path], what: str, wanted: Callable[[Path], bool]) -
         if _is_folder(path):
             members = sorted(file for file in path.iterdir() if wanted(file) and not file.name.startswith("."))
             if not members:
-                raise ValueError(f"{path} has no {what}")
+                others = [file for file in path.iterdir() if file.suffix.lower() == INVERSION_SUFFIX]
+                hint = f": for its inversions, name {path}/*{INVERSION_SUFFIX}" if others else ""
+                raise ValueError(f"{path} has no {what}{hint}")
+        elif len(paths) == 1 and path != STREAM and not path.exists():
+            raise FileNotFoundError(f"{path}: no such file")
         for member in members:
             if member == STREAM:
                 found.setdefault(STREAM, Source(STREAM, _standard_input()) if STREAM not in found else found[STREAM])

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
-from renoise.cli.values import FILE, FILES, WHOLE, check_text
+from renoise.cli.values import FILE, FILES, WHOLE, check_name, check_text
 from renoise.methods import METHODS
 
 DEFAULT_MODEL = "orchard"
@@ -33,7 +33,10 @@ class ModelOptions:
 
     model: Annotated[
         str | None,
-        Parameter(help="name of a preset, local folder, .safetensors file or Hugging Face Hub id (default: orchard)"),
+        Parameter(
+            help="name of a preset, local folder, .safetensors file or Hugging Face Hub id (default: orchard)",
+            validator=check_name,
+        ),
     ] = None
     revision: Annotated[str | None, Parameter(help="branch, tag or commit of the model on the Hub")] = None
     variant: Annotated[
@@ -46,7 +49,8 @@ class ModelOptions:
         "auto"
     )
     device: Annotated[
-        str | None, Parameter(help="device: cpu, cuda, cuda:1, mps … (default: the fastest available)")
+        str | None,
+        Parameter(help="device: cpu, cuda, cuda:1, mps … (default: the fastest available)", validator=check_name),
     ] = None
     cpu_offload: Annotated[
         bool,
@@ -57,7 +61,9 @@ class ModelOptions:
     vae_tiling: Annotated[
         bool, Parameter(help="encode and decode the picture in tiles, to save memory", negative="", show_default=False)
     ] = False
-    lora: Annotated[str | None, Parameter(help="LoRA weights to load: file, folder or Hub id")] = None
+    lora: Annotated[
+        str | None, Parameter(help="LoRA weights to load: file, folder or Hub id", validator=check_name)
+    ] = None
     trust_remote_code: Annotated[
         bool, Parameter(help="allow running code that comes with the model", negative="", show_default=False)
     ] = False
@@ -246,7 +252,8 @@ SourceCorrection = Annotated[
 Mask = Annotated[
     str | None,
     Parameter(
-        help="where the picture may change: a picture file (white: may change), auto or none (default: from the preset)"
+        help="where the picture may change: a picture file (white: may change), auto or none (default: from the preset)",
+        validator=check_name,
     ),
 ]
 KeepOutside = Annotated[

@@ -36,7 +36,7 @@ def _one_path(type_: Any, tokens: Any) -> Path:
     return _paths(type_, tokens)[0]
 
 
-FILE, FILES = Parameter(converter=_one_path), Parameter(converter=_paths)
+FILE, FILES = Parameter(converter=_one_path), Parameter(converter=_paths, json_list=False)
 WHOLE, WHOLES = Parameter(converter=_one_whole), Parameter(converter=_whole)
 
 
@@ -50,3 +50,9 @@ def check_text(_: Any, texts: str | list[str] | None) -> None:
             raise ValueError("The text is missing: - stands for standard input and output.")
         if any("\ud800" <= letter <= "\udfff" for letter in text):
             raise ValueError("The text is not valid UTF-8.")
+
+
+def check_name(_: Any, name: str | None) -> None:
+    """Raise ValueError for an empty name, which an unset variable of the shell leaves."""
+    if name is not None and not name.strip():
+        raise ValueError("The name is empty.")
