@@ -163,6 +163,7 @@ def test_the_caption_of_one_photograph_and_a_prompt_that_replaces_it(run: Run, t
 def test_captions_that_cannot_be_read(run: Run, tiny: list[str], photos: Path, line: str):
     (photos / "metadata.jsonl").write_bytes(line.encode("latin-1"))
     fails(run("invert", photos / "a.png", *tiny), "photos/metadata.jsonl", "--prompt")
+    fails(run("invert", photos, *tiny), "photos/metadata.jsonl", "--prompt")
     assert run("invert", photos / "a.png", "--prompt", "a", *tiny)[0] == 0
 
 

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,10 @@ class Source:
         Raises:
             ValueError: if the file is malformed.
         """
-        return None if self.path == STREAM else _captions(self.path.parent).get(self.path.name)
+        path = self.path.parent / CAPTIONS
+        if self.path == STREAM or not path.is_file():
+            return None
+        return _captions(path.absolute(), path.stat().st_mtime_ns).get(self.path.name)
 
     @contextmanager
     def _file(self) -> Iterator[Path]:
@@ -153,12 +157,12 @@ def _standard_input() -> bytes:
     raise ValueError("standard input is empty")
 
 
-def _captions(folder: Path) -> dict[str, str]:
-    path, found = folder / CAPTIONS, dict[str, str]()
+@lru_cache(maxsize=4)
+def _captions(path: Path, _changed: int) -> dict[str, str]:
+    """Return the captions of a folder by the names of its files. The time of the last change is for the cache."""
+    found = dict[str, str]()
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (FileNotFoundError, NotADirectoryError):
-        return found
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8: mend it, or pass --prompt") from None
     for number, line in enumerate(text.split("\n"), 1):

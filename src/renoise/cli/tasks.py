@@ -39,7 +39,8 @@ def check_unused(source: object, options: Mapping[str, Any]) -> None:
 
 def caption(report: Report, source: Source, prompt: str | None, model: ModelOptions) -> str:
     """Return the prompt of a photograph: the one given, or its caption. Warn if there is none."""
-    text = source.caption() if prompt is None else prompt
+    with stopping():
+        text = source.caption() if prompt is None else prompt
     if prompt is None and text is not None:
         report.say("prompt", f"{text} (from {CAPTIONS})")
     if text is None:
