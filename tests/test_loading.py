@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import renoise
-from renoise.cli import console, main
+from renoise.cli import errors, main
 from renoise.pipelines import loading
 from renoise.pipelines.checkpoints import variant_of
 from renoise.pipelines.finding import PACKAGE
@@ -280,7 +280,7 @@ def test_a_broken_folder_is_named_with_what_is_wrong(model: Path, breaks: Callab
     breaks(model)
     with pytest.raises((ValueError, OSError)) as caught:
         renoise.load("model", device="cpu")
-    assert console.explain(caught.value) == (2, str(caught.value))
+    assert errors.explain(caught.value) == (2, str(caught.value))
     assert str(caught.value).startswith("model cannot be ")
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import renoise
-from renoise.cli import console
+from renoise.cli import errors
 from tests.cli.conftest import PROMPT, Run, fails
 
 
@@ -22,8 +22,8 @@ from tests.cli.conftest import PROMPT, Run, fails
     [
         ("invert", "PHOTO"),
         ("invert missing.png", "missing.png: no such file"),
-        ("invert text.png", "text.png cannot be read as a picture"),
-        ("invert .", "is a folder"),
+        ("invert text.jpg -o new.safetensors", "text.jpg cannot be read as a picture"),
+        ("invert empty", "has no pictures"),
         (f"invert {os.devnull}", "no regular file"),
         ("edit apple.png", "--to"),
         ("nonsense", "invert, reconstruct, edit"),
@@ -33,6 +33,22 @@ from tests.cli.conftest import PROMPT, Run, fails
         ("invert apple.png --strength 1.01", "--strength"),
         ("invert apple.png --strength nan", "--strength"),
         ("invert apple.png --seed -1", "--seed"),
+        ("invert apple.png --iterations 1.5", "1.5 is not a whole number"),
+        ("invert apple.png --steps 1e2", "1e2 is not a whole number"),
+        ("invert apple.png --iterations 1001", "--iterations"),
+        ("invert apple.png --tolerance inf", "--tolerance"),
+        ("invert apple.png --tolerance nan", "--tolerance"),
+        ("invert apple.png --guidance nan", "--guidance"),
+        ("invert apple.png --width 0", "--width"),
+        ("invert https://example.org/apple.png", "https://example.org/apple.png is an address: download"),
+        ("edit HTTP://example.org/apple.png --to a", "is an address"),
+        ("info s3://bucket/apple.safetensors", "is an address"),
+        ("invert apple.png --steps 1000", "--steps 1000 is too many for DDIMScheduler, which has 1000 noise levels"),
+        ("invert apple.png --model orchard-lcm --steps 101", "--steps 101 is too many for LCMScheduler"),
+        ("invert apple.png --model orchard-turbo --steps 1001", "--steps 1001 is too many"),
+        ("invert apple.png --seed 9223372036854775808", "--seed"),
+        ("sweep apple.png --to a --rows steps=5,1000", "--steps 1000 is too many"),
+        ("bench redrawing empty --iterations 1.5", "1.5 is not a whole number"),
         ("invert apple.png --dtype fp8", "fp32"),
         ("invert apple.png --format xml", "json"),
         ("invert apple.png --model sdxl-trubo", "did you mean sdxl-turbo"),
@@ -49,18 +65,39 @@ from tests.cli.conftest import PROMPT, Run, fails
         ("edit apple.png --to a -o new/../apple.png", "apple.png is the input"),
         ("edit apple.png --to a -o b.gif", ".webp"),
         ("edit apple.png --to a -o text.png/b.png", "is no folder"),
-        ("info missing.safetensors", "no such file"),
-        ("info .", "is not a file"),
+        ("info missing.safetensors", "missing.safetensors: no such file"),
+        ("edit inversions --to a", "inversions/*.safetensors"),
+        ("info empty", "has no inversions"),
         ("info text.png", "no inversion of renoise"),
         ("reconstruct text.safetensors", "no inversion of renoise"),
     ],
 )
 def test_wrong_input_is_one_line_and_status_2(run: Run, argv: str, says: str):
-    Path("text.png").write_text("this is no picture, but it is long enough for a header")
+    for name in ("text.png", "text.jpg"):
+        Path(name).write_text("this is no picture, but it is long enough for a header")
     Path("text.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    Path("empty").mkdir()
+    Path("inversions").mkdir()
+    Path("inversions/a.safetensors").touch()
     before = sorted(os.listdir())
     fails(run(*argv.split()), says)
     assert sorted(os.listdir()) == before
+
+
+def test_an_empty_name_is_not_the_current_folder(run: Run):
+    for argv in (["invert", ""], ["invert", "apple.png", "-o", ""], ["info", ""], ["edit", "", "--to", "a"]):
+        fails(run(*argv), "the name is empty")
+    for option in ("--model", "--lora", "--device", "--mask"):
+        fails(run("edit", "apple.png", "--to", "a", option, ""), option, "name is empty")
+
+
+@pytest.mark.parametrize("command", ["invert", "edit", "reconstruct", "info", "sweep", "demo"])
+def test_a_name_that_is_too_long(run: Run, command: str):
+    more = ["--to", "a"] if command in ("edit", "sweep") else []
+    for name in ("n" * 300 + ".safetensors", "n" * 300 + ".png", "d/" * 3000):
+        fails(failed := run(command, name, *more), "")
+        assert len(failed[2]) < 500
+    fails(run("invert", "apple.png", "--model", "n" * 300), "n")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +117,7 @@ def test_a_width_that_the_model_cannot_draw(run: Run, models: Path):
 
 
 def test_settings_that_would_have_no_effect_are_refused(run: Run, tiny: list[str], inverted: str):
-    fails(run("invert", "apple.png", *tiny, "--noise-correction", "1"), "noise_correction")
+    fails(run("invert", "apple.png", *tiny, "--noise-correction", "1", "--overwrite"), "noise_correction")
     fails(run("edit", inverted, "--to", "a", "--seed", "3", "--prompt", "b"), "leave out --prompt, --seed")
 
 
@@ -110,9 +147,9 @@ def test_offloading_needs_an_accelerator(run: Run, tiny: list[str], monkeypatch:
 
 def test_the_files_of_an_edit_are_different_ones(run: Run, tiny: list[str]):
     edit = ("edit", "apple.png", "--prompt", PROMPT, "--to", "a lemon", *tiny, "-o", "x.png")
-    fails(run(*edit, "--strip", "x.png"), "must be different files")
+    fails(run(*edit, "--strip", "x.png"), "two outputs would be the same file, x.png")
     Image.new("L", (32, 32)).save("x.png")
-    fails(run(*edit, "--mask", "x.png"), "must be different files")
+    fails(run(*edit, "--mask", "x.png"), "x.png is the input")
 
 
 def test_the_demo_does_not_write_over_its_input(run: Run, tiny: list[str]):
@@ -145,7 +182,7 @@ def test_an_inversion_finds_a_model_in_a_relative_folder_from_elsewhere(
 
 def test_out_of_memory_says_what_to_lower(run: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch):
     gpu, cpu = "CUDA out of memory. Tried to allocate", "DefaultCPUAllocator: can't allocate memory: you tried"
-    monkeypatch.setattr(console, "has_accelerator", lambda: True)
+    monkeypatch.setattr(errors, "has_accelerator", lambda: True)
     for error in (torch.OutOfMemoryError(gpu), RuntimeError(cpu), MemoryError()):
 
         def fail(*args: Any, error: BaseException = error, **kwargs: Any) -> None:
@@ -203,7 +240,7 @@ def test_trouble_with_the_hub_is_explained(name: str, says: str):
         except Exception as cause:
             raise OSError("sdxl cannot be loaded from owner/sdxl: some text") from cause
     except OSError as error:
-        status, text = console.explain(error)
+        status, text = errors.explain(error)
     assert status == 2
     assert text.startswith("sdxl cannot be loaded from owner/sdxl: ")
     assert says in text

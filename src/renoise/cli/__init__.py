@@ -3,6 +3,7 @@
 Commands import torch and diffusers only when they need them, so `renoise --help` is fast.
 """
 
-from renoise.cli.commands import app, main
+from renoise.cli.commands import app
+from renoise.cli.run import main
 
 __all__ = ["app", "main"]

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from renoise.cli import console, examples, tasks
-from renoise.cli.options import DEFAULT_MODEL, MODEL, ModelOptions, OutputFormat
+from renoise.cli import console, examples, models, outputs
+from renoise.cli.options import DEFAULT_MODEL, MODEL, REPORT, ModelOptions, ReportOptions
+from renoise.cli.values import WHOLE, WHOLES
 
 if TYPE_CHECKING:
     from renoise.bench.tasks import Classify, Task
@@ -20,11 +21,11 @@ app = App(
 
 _POSITIVE = Number(gte=1)
 Data = Annotated[Path, Parameter(help="folder with the photographs")]
-Photos = Annotated[int, Parameter(help="number of photographs", validator=_POSITIVE)]
+Photos = Annotated[int, Parameter(help="number of photographs", validator=_POSITIVE), WHOLE]
 TasksOfEach = Annotated[
-    int, Parameter(name="--tasks", help="number of tasks of each kind of edit", validator=_POSITIVE)
+    int, WHOLE, Parameter(name="--tasks", help="number of tasks of each kind of edit", validator=_POSITIVE)
 ]
-Batch = Annotated[int, Parameter(help="number of pictures per batch", validator=_POSITIVE)]
+Batch = Annotated[int, Parameter(help="number of pictures per batch", validator=_POSITIVE), WHOLE]
 Only = Annotated[
     list[str] | None,
     Parameter(help="run only rows whose names contain this text; repeat the option for more", negative=""),
@@ -48,19 +49,19 @@ def reconstruction(
     only: Only = None,
     batch: Batch = 8,
     output: Folder = FOLDER,
-    format: OutputFormat = "human",
+    printed: ReportOptions = REPORT,
 ) -> None:
     """Measure the quality of reconstructions with orchard against the number of network calls."""
     from renoise.bench import photographs
     from renoise.bench import reconstruction as benchmark
     from renoise.bench.report import select
 
-    with console.reporting(format) as report:
+    with console.reporting(printed) as report:
         path = _output(output, "reconstruction", data)
         rows = select(benchmark.ROWS, only)
         chosen = photographs.load(data, photos, "scene")
-        pipe = tasks.load(_ORCHARD, report)
-        figures = benchmark.run(pipe, chosen, rows, batch=batch, progress=console.note)
+        pipe = models.load(_ORCHARD, report)
+        figures = benchmark.run(pipe, chosen, rows, batch=batch, progress=report.note)
         _write(report, figures, benchmark.table(figures), path)
 
 
@@ -72,17 +73,19 @@ def few_steps(
     sampler: Annotated[
         str | None, Parameter(help="scheduler class of diffusers to use instead of the model's own")
     ] = None,
-    steps: Annotated[int, Parameter(help="number of sampler steps", validator=_POSITIVE)] = 4,
+    steps: Annotated[int, Parameter(help="number of sampler steps", validator=_POSITIVE), WHOLE] = 4,
     search: Annotated[
         bool, Parameter(help="vary the settings of the model, on other photographs", negative="", show_default=False)
     ] = False,
     photos: Annotated[
-        int | None, Parameter(help="number of photographs (default: 48, or 32 with --search)", validator=_POSITIVE)
+        int | None,
+        WHOLE,
+        Parameter(help="number of photographs (default: 48, or 32 with --search)", validator=_POSITIVE),
     ] = None,
     only: Only = None,
     batch: Batch = 8,
     output: Folder = FOLDER,
-    format: OutputFormat = "human",
+    printed: ReportOptions = REPORT,
     model: ModelOptions = MODEL,
 ) -> None:
     """Measure the effect of each part of the method on a few-step model, such as orchard-turbo."""
@@ -92,21 +95,21 @@ def few_steps(
     from renoise.pipelines.defaults import default_method
     from renoise.pipelines.loading import scheduler_class
 
-    with console.reporting(format) as report:
+    with console.reporting(printed) as report:
         model = _with_default(model)
         scheduler = scheduler_class(sampler) if sampler else None
         parts = ("few-steps", Path(model.model or "").name, (sampler or "").removesuffix("Scheduler").lower())
         path = _output(output, "-".join(filter(None, (*parts, "search" if search else ""))), data)
         load, count = (photographs.load_others, 32) if search else (photographs.load, 48)
         chosen = load(data, photos or count)
-        pipe = tasks.load(model, report)
+        pipe = models.load(model, report)
         photographs.check_size(pipe)
         if scheduler:
             pipe.scheduler = scheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing")
         own = default_method(pipe, steps)
         settings = benchmark.search(own) if search else benchmark.rows(own)
         settings = {name: settings[name] for name in select(settings, only)}
-        figures = benchmark.run(pipe, chosen, settings, steps=steps, batch=batch, progress=console.note)
+        figures = benchmark.run(pipe, chosen, settings, steps=steps, batch=batch, progress=report.note)
         _write(report, figures, benchmark.table(figures), path)
 
 
@@ -126,18 +129,18 @@ def tolerance(
     ] = None,
     batch: Batch = 8,
     output: Folder = FOLDER,
-    format: OutputFormat = "human",
+    printed: ReportOptions = REPORT,
 ) -> None:
     """Measure the error with orchard against the number of network calls, for several tolerances."""
     from renoise.bench import photographs
     from renoise.bench import tolerance as benchmark
 
-    with console.reporting(format) as report:
+    with console.reporting(printed) as report:
         path = _output(output, "tolerance", data)
         rows = benchmark.rows(tolerances or benchmark.TOLERANCES)
         chosen = photographs.load_others(data, photos)
-        pipe = tasks.load(_ORCHARD, report)
-        figures = benchmark.run(pipe, chosen, rows, batch=batch, progress=console.note)
+        pipe = models.load(_ORCHARD, report)
+        figures = benchmark.run(pipe, chosen, rows, batch=batch, progress=report.note)
         _write(report, figures, benchmark.table(figures), path)
 
 
@@ -149,6 +152,7 @@ def redrawing(
     tasks_of_each: TasksOfEach = 4,
     iterations: Annotated[
         list[int] | None,
+        WHOLES,
         Parameter(
             help="renoising iterations K per step (default: 0, 1, 4, 9); repeat the option for more",
             validator=Number(gte=0),
@@ -158,19 +162,19 @@ def redrawing(
     guidance: Annotated[float, Parameter(help="guidance scale of the edits", validator=Number(gte=0))] = 1.5,
     batch: Batch = 16,
     output: Folder = FOLDER,
-    format: OutputFormat = "human",
+    printed: ReportOptions = REPORT,
 ) -> None:
     """Measure whether renoising the steps of an edit with orchard improves it."""
     from renoise.bench import redrawing as benchmark
 
-    with console.reporting(format) as report:
+    with console.reporting(printed) as report:
         path = _output(output, "redrawing", data)
         _check_scenes(data)
-        pipe = tasks.load(dataclasses.replace(_ORCHARD, device="cpu"), report)
+        pipe = models.load(dataclasses.replace(_ORCHARD, device="cpu"), report)
         chosen, classify = _compose_scenes(data, tasks_of_each)
         figures = benchmark.run(
             pipe, chosen, classify, iterations or benchmark.ITERATIONS,
-            guidance=guidance, batch=batch, progress=console.note,
+            guidance=guidance, batch=batch, progress=report.note,
         )  # fmt: skip
         _write(report, figures, benchmark.table(figures), path)
 
@@ -184,7 +188,7 @@ def edit(
     only: OnlyWays = None,
     batch: Batch = 8,
     output: Folder = FOLDER,
-    format: OutputFormat = "human",
+    printed: ReportOptions = REPORT,
     model: ModelOptions = MODEL,
 ) -> None:
     """Compare ways to edit on photographs with known answers.
@@ -202,14 +206,14 @@ def edit(
     from renoise.pipelines.finding import find
     from renoise.pipelines.identity import identity
 
-    with console.reporting(format) as report:
-        tasks.check_output(output / "page.html", data, ".html")
+    with console.reporting(printed) as report:
+        outputs.check(output / "page.html", ".html")
         chosen, classify = [], None
         if pie.is_pie(data):
             chosen = _read_pie_tasks(data, tasks_of_each, report)
         else:
             _check_scenes(data, f"nor PIE-Bench ({pie.MAPPING})")
-        pipe = tasks.load(_with_default(model), report)
+        pipe = models.load(_with_default(model), report)
         own, to_edit, steps = (
             default_method(pipe),
             default_method(pipe, to_edit=True),
@@ -223,7 +227,7 @@ def edit(
             chosen, classify = _compose_scenes(data, tasks_of_each)
         about = {"model": identity(pipe), "data": data.resolve().name}
         figures = benchmark.run(
-            pipe, chosen, wanted, classify=classify, batch=batch, progress=console.note, about=about, folder=output
+            pipe, chosen, wanted, classify=classify, batch=batch, progress=report.note, about=about, folder=output
         )
         report.data["rows"] = figures["rows"]
         report.lines.append(benchmark.table(figures))
@@ -233,7 +237,7 @@ def edit(
 
 def _output(folder: Path, name: str, data: Path) -> Path:
     """Return the path of a report without its suffix. Raise ValueError if it cannot be written."""
-    tasks.check_output(folder / f"{name}.json", data, ".json")
+    outputs.check(folder / f"{name}.json", ".json")
     return folder / name
 
 

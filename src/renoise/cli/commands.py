@@ -1,39 +1,44 @@
 """The commands. Each one calls a few functions of the library."""
 
 import dataclasses
-import os
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, Parameter
 
-from renoise.cli import console, examples, tasks
+from renoise.cli import batch, console, examples, inputs, outputs, tasks
 from renoise.cli import sweep as grid
 from renoise.cli.bench import app as bench
+from renoise.cli.console import Report
 from renoise.cli.method import check_has_inversion
+from renoise.cli.models import Models
 from renoise.cli.options import (
-    DEFAULT_MODEL,
     INVERSION,
     MODEL,
+    REPORT,
     Guidance,
-    InversionFile,
+    InversionFiles,
     InversionOptions,
     KeepOutside,
     Mask,
     ModelOptions,
     Negative,
+    OneOutput,
     Output,
     OutputFormat,
+    Overwrite,
     Page,
     Photo,
+    Photos,
     Prompt,
+    ReportOptions,
     SourceCorrection,
+    Sources,
     Strip,
     Targets,
-    check_utf8,
 )
+from renoise.cli.outputs import Job
+from renoise.cli.values import FILE, check_text
 
 
 def _version() -> str:
@@ -56,57 +61,83 @@ app.register_install_completion_command(help="Install tab completion for your sh
 
 @app.command(help_epilogue=examples.INVERT)
 def invert(
-    photo: Photo,
+    photos: Photos,
     /,
     *,
-    prompt: Prompt = "",
+    prompt: Prompt = None,
     output: Output = None,
+    overwrite: Overwrite = False,
     guidance: Guidance = None,
     negative_prompt: Negative = None,
-    format: OutputFormat = "human",
+    printed: ReportOptions = REPORT,
     model: ModelOptions = MODEL,
     options: InversionOptions = INVERSION,
 ) -> None:
-    """Invert a photograph: find the noise from which the model draws it, and write it to a .safetensors file."""
-    with console.reporting(format) as report:
+    """Invert photographs: find the noise from which the model draws each, and write it to a .safetensors file."""
+    with console.reporting(printed) as report:
         check_has_inversion(options.method)
-        image = tasks.photograph(photo)
-        (path,) = tasks.outputs(output, photo, ".safetensors")
-        pipe = tasks.load(model, report)
-        inversion = tasks.invert(pipe, image, prompt, options, guidance_scale=guidance, negative_prompt=negative_prompt)
-        report.describe(inversion)
-        report.wrote(inversion.save(path))
+        many = inputs.are_many(photos)
+        jobs = outputs.jobs(
+            inputs.photographs(photos), output, [inputs.INVERSION_SUFFIX],
+            many=many, overwrite=overwrite, json=not report.human,
+        )  # fmt: skip
+        models = Models(model, report, [options.steps])
+
+        def work(job: Job, report: Report) -> None:
+            image, text = job.source.picture(), tasks.caption(report, job.source, prompt, model)
+            inversion = tasks.invert(
+                report, models.own(), image, text, options, guidance_scale=guidance, negative_prompt=negative_prompt
+            )
+            report.describe(inversion)
+            report.wrote(tasks.save_inversion(inversion, job.paths[0]))
+
+        batch.each(report, jobs, many, overwrite, work)
         if model.lora:
-            report.warn(f"the file does not store the LoRA: pass --lora {model.lora} again to reconstruct or edit")
+            report.warn(f"the files do not store the LoRA: pass --lora {model.lora} again to reconstruct or edit")
 
 
 @app.command(help_epilogue=examples.RECONSTRUCT)
 def reconstruct(
-    inversion: InversionFile,
+    inversions: InversionFiles,
     /,
     *,
     output: Output = None,
-    format: OutputFormat = "human",
+    overwrite: Overwrite = False,
+    printed: ReportOptions = REPORT,
     model: ModelOptions = MODEL,
 ) -> None:
-    """Reconstruct the photograph from an inversion."""
-    with console.reporting(format) as report:
-        found = tasks.inversion(inversion)
-        (path,) = tasks.outputs(output, inversion, "-reconstruction.png")
-        pipe = tasks.load(tasks.same_model(model, inversion, found), report)
-        report.describe(found)
-        tasks.reconstruct(pipe, found, path)
-        report.wrote(path)
+    """Reconstruct photographs from their inversions."""
+    from renoise.pipelines.observing import counting
+
+    with console.reporting(printed) as report:
+        many = inputs.are_many(inversions)
+        jobs = outputs.jobs(
+            inputs.inversions(inversions), output, ["-reconstruction.png"],
+            many=many, overwrite=overwrite, json=not report.human,
+        )  # fmt: skip
+        models = Models(model, report)
+
+        def work(job: Job, report: Report) -> None:
+            found = job.source.inversion()
+            pipe = models.of(job.source, found)
+            report.describe(found, recorded=True)
+            with counting() as calls:
+                tasks.reconstruct(report, pipe, found, job.paths[0])
+            report.calls("reconstruction", calls[0])
+            report.wrote(job.paths[0])
+
+        batch.each(report, jobs, many, overwrite, work)
 
 
 @app.command(help_epilogue=examples.EDIT)
 def edit(
-    source: Annotated[Path, Parameter(help="photograph, or an inversion (.safetensors) of one")],
+    sources: Sources,
     /,
     *,
     to: Targets,
-    prompt: Prompt | None = None,
+    prompt: Prompt = None,
     output: Output = None,
+    overwrite: Overwrite = False,
     guidance: Guidance = None,
     negative_prompt: Negative = None,
     source_correction: SourceCorrection = None,
@@ -114,52 +145,44 @@ def edit(
     keep_outside: KeepOutside = False,
     strip: Strip = None,
     page: Page = None,
-    format: OutputFormat = "human",
+    printed: ReportOptions = REPORT,
     model: ModelOptions = MODEL,
     options: InversionOptions = INVERSION,
 ) -> None:
-    """Edit a photograph, or an inversion of one, with a new prompt. Several edits share one inversion."""
-    from renoise.pipelines.observing import counting
-
-    with console.reporting(format) as report:
-        image = None
+    """Edit photographs, or inversions of them, with a new prompt. Several edits of one share its inversion."""
+    with console.reporting(printed) as report:
+        many = inputs.are_many(sources)
         mask = mask or ("auto" if keep_outside else None)
-        if mask not in (None, "auto", "none"):
-            tasks.check_mask(Path(mask))
+        mask_file = Path(mask) if mask not in (None, "auto", "none") else None
+        if mask_file:
+            tasks.check_mask(mask_file)
         if keep_outside and mask == "none":
             raise ValueError("--keep-outside needs a mask: leave --mask none out")
-        if strip:
-            tasks.check_output(strip, source, ".png")
-        if page:
-            tasks.check_output(page, source, ".html")
-        paths = tasks.outputs(output, source, *tasks.edit_endings(len(to)))
-        files = [Path(file).absolute() for file in (*paths, strip, page, mask) if file]
-        if len(set(files)) < len(files):
-            raise ValueError("--output, --strip, --page and --mask must be different files")
-        if source.suffix.lower() == ".safetensors":
-            if keep_outside:
-                raise ValueError(f"--keep-outside needs the photograph's pixels: edit it instead of {source}")
-            found = tasks.inversion(source, without={"prompt": prompt, **options.given()})
-            pipe = tasks.load(tasks.same_model(model, source, found), report)
-        else:
-            image = tasks.photograph(source)
-            pipe = tasks.load(model, report)
-            found = tasks.invert(pipe, image, prompt or "", options, to_edit=True)
-        report.describe(found)
-        report.data["to"] = to
-        edit_options = tasks.EditOptions(
-            guidance, negative_prompt, source_correction, mask, image if keep_outside else None
-        )
-        tiles = [("source\n" + found.prompt[0], tasks.source_picture(pipe, found, image))] if strip or page else []
-        with counting() as calls:
-            for target, path in zip(to, paths, strict=True):
-                tiles.append((f"edit\n{target}", tasks.edit(pipe, found, target, path, edit_options)))
-                report.wrote(path)
-        report.edited(calls[0] / len(to))
-        if strip:
-            report.wrote(tasks.write_strip(tiles, strip))
-        if page:
-            report.wrote(tasks.write_page(tiles, page))
+        if many and (strip or page):
+            raise ValueError("--strip and --page show one photograph: leave them out, or name one")
+        jobs = outputs.jobs(
+            inputs.photographs(sources), output, tasks.edit_endings(len(to)),
+            many=many, overwrite=overwrite, json=not report.human,
+            also=[(strip, ".png"), (page, ".html")], inputs=[mask_file] if mask_file else [],
+        )  # fmt: skip
+        models = Models(model, report, [options.steps])
+        how = tasks.EditOptions(guidance, negative_prompt, source_correction, mask)
+
+        def work(job: Job, report: Report) -> None:
+            wanted = [
+                pair for pair in zip(to, job.paths, strict=True) if not many or overwrite or pair[1] in job.missing
+            ]
+            if job.source.is_inversion:
+                tasks.check_unused(job.source, {"prompt": prompt, **options.given()})
+                if keep_outside:
+                    raise ValueError(f"--keep-outside needs the photograph's pixels: edit it instead of {job.source}")
+                drawing = tasks.from_inversion(report, models, job.source)
+            else:
+                drawing = tasks.from_photograph(report, models, job.source, prompt, options)
+            original = drawing.image if keep_outside else None
+            tasks.draw_edits(report, drawing, wanted, dataclasses.replace(how, original=original), strip, page)
+
+        batch.each(report, jobs, many, overwrite, work)
 
 
 @app.command(help_epilogue=examples.SWEEP)
@@ -167,13 +190,14 @@ def sweep(
     photo: Photo,
     /,
     *,
-    to: Annotated[str, Parameter(name="--to", help="prompt of the edited picture", validator=check_utf8)],
-    prompt: Prompt = "",
+    to: Annotated[str, Parameter(name="--to", help="prompt of the edited picture", validator=check_text)],
+    prompt: Prompt = None,
     rows: Annotated[str, Parameter(help="setting to vary by row, and its values")] = "guidance=1,1.5,2",
     columns: Annotated[str, Parameter(help="setting to vary by column, and its values")] = "strength=0.5,0.75,1",
-    output: Output = None,
+    output: OneOutput = None,
+    overwrite: Overwrite = False,
     mask: Mask = None,
-    format: OutputFormat = "human",
+    printed: ReportOptions = REPORT,
     model: ModelOptions = MODEL,
     options: InversionOptions = INVERSION,
 ) -> None:
@@ -182,88 +206,90 @@ def sweep(
     Settings: guidance, source-correction, strength, steps, iterations, tolerance,
     lambda-pair, lambda-kl, noise-correction.
     """
-    with console.reporting(format) as report:
-        image = tasks.photograph(photo)
-        (path,) = tasks.outputs(output, photo, "-sweep.png")
+    with console.reporting(printed) as report:
         axes = [grid.parse_axis("--rows", rows), grid.parse_axis("--columns", columns)]
         if axes[0][0] == axes[1][0]:
             raise ValueError(f"--rows and --columns both vary {axes[0][0]}: name two settings")
-        pipe = tasks.load(model, report)
-        grid.draw(pipe, image, prompt, to, axes, options, mask, path)
-        report.wrote(path)
+        mask_file = Path(mask) if mask not in (None, "auto", "none") else None
+        if mask_file:
+            tasks.check_mask(mask_file)
+        source = inputs.one_photograph(photo)
+        (job,) = outputs.jobs(
+            [source], output, ["-sweep.png"], many=False, overwrite=overwrite, inputs=[mask_file] if mask_file else []
+        )
+        outputs.check(job.paths[0], ".png")
+        image, text = source.picture(), tasks.caption(report, source, prompt, model)
+        pipe = Models(model, report, [options.steps, *grid.steps(axes)]).own()
+        grid.draw(report, pipe, image, text, to, axes, options, mask, job.paths[0])
+        report.wrote(job.paths[0])
 
 
 app.command(bench)
 
 
 @app.command(help_epilogue=examples.INFO)
-def info(inversion: InversionFile, /, *, format: OutputFormat = "human") -> None:
-    """Show how an inversion was made and how good it is. This does not load the model."""
-    fields = {"file": str(inversion), **dataclasses.asdict(tasks.inversion(inversion).record)}
+def info(inversions: InversionFiles, /, *, format: OutputFormat = "human") -> None:
+    """Show how inversions were made and how good they are. This does not load the model."""
+    from renoise.cli.show import print_info
+
+    many, results = inputs.are_many(inversions), []
+    for source in inputs.inversions(inversions):
+        found = source.inversion()
+        if format == "json":
+            results.append({"file": str(source), **dataclasses.asdict(found.record)})
+        else:
+            print_info(source, found)
     if format == "json":
-        console.print_json(fields)
-    else:
-        console.print_fields(fields)
+        console.print_json({"results": results} if many else results[0])
 
 
 @app.command(help_epilogue=examples.PRESETS)
 def presets(*, format: OutputFormat = "human") -> None:
-    """List the presets: models that can be used by name, with settings for inversion and editing."""
+    """List the presets: models that can be used by name, with what they need and their settings."""
+    from renoise.cli.show import print_presets
     from renoise.pipelines.presets import PRESETS
 
     if format == "json":
         console.print_json({"presets": [dataclasses.asdict(preset) for preset in PRESETS.values()]})
     else:
-        console.print_presets(PRESETS.values())
+        print_presets(PRESETS.values())
 
 
 @app.command(help_epilogue=examples.DEMO)
 def demo(
-    photo: Annotated[Path | None, Parameter(help="photograph (default: a bundled picture of fruits)")] = None,
+    photo: Annotated[
+        Path | None, FILE, Parameter(help="photograph, or - for stdin (default: a bundled picture of fruits)")
+    ] = None,
     /,
     *,
-    prompt: Prompt | None = None,
+    prompt: Prompt = None,
     to: Annotated[
         list[str] | None,
         Parameter(
-            name="--to", help="prompt of an edit, instead of the built-in ones", negative="", validator=check_utf8
+            name="--to", help="prompt of an edit, instead of the built-in ones", negative="", validator=check_text
         ),
     ] = None,
-    output: Annotated[Path, Parameter(name=["--output", "-o"], help="folder to write to")] = Path("renoise-demo"),
-    format: OutputFormat = "human",
+    output: Annotated[
+        Path | None,
+        FILE,
+        Parameter(name=["--output", "-o"], help="folder to write to (default: renoise-demo, which is overwritten)"),
+    ] = None,
+    overwrite: Overwrite = False,
+    printed: ReportOptions = REPORT,
     model: ModelOptions = MODEL,
     options: InversionOptions = INVERSION,
 ) -> None:
     """Invert, reconstruct and edit one photograph, and write the pictures side by side as a labelled strip."""
-    from renoise.cli.demo import edits, example, output_names, run
+    from renoise.cli.demo import FOLDER, edits, example, output_names, run
 
-    with console.reporting(format) as report:
+    with console.reporting(printed) as report:
         title = "photograph"
         if photo is None:
             photo, caption = example()
             title, prompt = "drawn by orchard", caption if prompt is None else prompt
-            model = dataclasses.replace(model, model=model.model or DEFAULT_MODEL)  # no warning for its own picture
-        image = tasks.photograph(photo)
-        prompt = prompt or ""
-        targets = [("edit", text) for text in to] if to else edits(prompt)
-        for name in output_names(len(targets)):
-            tasks.outputs(output / name, photo, Path(name).suffix)
-        run(tasks.load(model, report), image, title, prompt, targets, options, output, report)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status: 0, 2 for invalid input, 1 for an internal error, 130 if interrupted."""
-    tokens = list(sys.argv[1:] if argv is None else argv)
-    try:
-        app(tokens, exit_on_error=False, print_error=False, result_action="return_none")
-    except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise the flush at exit fails
-        return console.INTERNAL
-    except (Exception, KeyboardInterrupt) as error:
-        if os.environ.get("RENOISE_DEBUG"):
-            raise
-        usage = isinstance(error, CycloptsError)
-        status, text = (console.WRONG_INPUT, console.one_line(error)) if usage else console.explain(error)
-        print(f"renoise: {text}", file=sys.stderr)
-        return status
-    return 0
+        source = inputs.one_photograph(photo)
+        image, text = source.picture(), tasks.caption(report, source, prompt, model)
+        targets = [("edit", target) for target in to] if to else edits(text)
+        folder = FOLDER if output is None else output
+        outputs.check_folder(folder, output_names(len(targets)), source, overwrite or output is None)
+        run(Models(model, report, [options.steps]).own(), image, title, text, targets, options, folder, report)

@@ -11,10 +11,11 @@ from PIL.Image import Image
 
 from renoise import images
 from renoise.cli import tasks
-from renoise.cli.console import Report
+from renoise.cli.console import Report, quality
 from renoise.cli.options import InversionOptions
 from renoise.strip import strip
 
+FOLDER = Path("renoise-demo")
 _COLOURS = "red|green|yellow|orange|purple|brown|black|white|pink|blue|gray|beige"
 _COLOUR = rf"(?:(?:light|dark) )?(?:{_COLOURS})"
 _WORD = r"(?!(?:and|of|on)\b)[a-z-]+"
@@ -92,19 +93,22 @@ def run(
     report: Report,
 ) -> None:
     """Invert, reconstruct and edit a photograph. Write each output at once, and the strip of all pictures last."""
-    inversion = tasks.invert(pipe, image, prompt, options)
+    inversion = tasks.invert(report, pipe, image, prompt, options)
     report.describe(inversion)
-    report.wrote(inversion.save(folder / "inversion.safetensors"))
+    report.wrote(tasks.save_inversion(inversion, folder / "inversion.safetensors"))
     source = images.fit(image, inversion.record.width, inversion.record.height)
     path = folder / "reconstruction.png"
     tiles = [
         (f"{title}\n{prompt}", source),
-        ("reconstruction\n" + report.quality().replace(", ", "\n"), tasks.reconstruct(pipe, inversion, path)),
+        (
+            "reconstruction\n" + quality(report.data).replace(", ", "\n"),
+            tasks.reconstruct(report, pipe, inversion, path),
+        ),
     ]
     report.wrote(path)
     for (what, target), ending in zip(targets, tasks.edit_endings(len(targets)), strict=True):
         path = folder / ending.removeprefix("-")
-        tiles.append((f"{what}\n{target}", tasks.edit(pipe, inversion, target, path)))
+        tiles.append((f"{what}\n{target}", tasks.edit(report, pipe, inversion, target, path)))
         report.wrote(path)
     report.data["to"] = [target for _, target in targets]
     report.wrote(images.save(strip(tiles), folder / "strip.png"))

@@ -3,17 +3,21 @@
 INVERT = """\
 Examples:
   renoise invert apple.png --prompt "a photo of a red apple"
-  renoise invert cat.jpg --prompt "a cat" --model sdxl-turbo -o cat.safetensors"""
+  renoise invert cat.jpg --prompt "a cat" --model sdxl-turbo -o cat.safetensors
+  renoise invert photos -o inversions
+  renoise invert - --prompt "a red apple" -o - < a.png > a.safetensors"""
 
 RECONSTRUCT = """\
-Example:
-  renoise reconstruct apple.safetensors -o again.png"""
+Examples:
+  renoise reconstruct apple.safetensors -o again.png
+  renoise reconstruct inversions -o pictures"""
 
 EDIT = """\
 Examples:
   renoise edit apple.png --prompt "a photo of a red apple" \\
       --to "a photo of a yellow lemon" -o lemon.png
-  renoise edit apple.safetensors --to "a photo of a plum" --strip strip.png"""
+  renoise edit apple.safetensors --to "a photo of a plum" --strip strip.png
+  renoise edit photos --to "a photo of a plum" -o edits"""
 
 SWEEP = """\
 Example:

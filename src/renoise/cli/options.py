@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
-from renoise.cli.console import Format
+from renoise.cli.values import FILE, FILES, WHOLE, check_name, check_text
 from renoise.methods import METHODS
 
 DEFAULT_MODEL = "orchard"
+Format = Literal["human", "json"]
 
 
 def _check_method(_: Any, name: str | None) -> None:
@@ -20,7 +21,8 @@ def _check_method(_: Any, name: str | None) -> None:
 
 
 _LARGEST_SEED = 2**63 - 1
-_POSITIVE, _NOT_NEGATIVE = Number(gte=1), Number(gte=0)
+_POSITIVE, _NOT_NEGATIVE = Number(gte=1), Number(gte=0, lt=math.inf)
+_MOST_ITERATIONS = 1000
 _MODEL, _METHOD = Group("Model", sort_key=2), Group("Inversion (default: from the model's preset)", sort_key=3)
 
 
@@ -31,7 +33,10 @@ class ModelOptions:
 
     model: Annotated[
         str | None,
-        Parameter(help="name of a preset, local folder, .safetensors file or Hugging Face Hub id (default: orchard)"),
+        Parameter(
+            help="name of a preset, local folder, .safetensors file or Hugging Face Hub id (default: orchard)",
+            validator=check_name,
+        ),
     ] = None
     revision: Annotated[str | None, Parameter(help="branch, tag or commit of the model on the Hub")] = None
     variant: Annotated[
@@ -44,7 +49,8 @@ class ModelOptions:
         "auto"
     )
     device: Annotated[
-        str | None, Parameter(help="device: cpu, cuda, cuda:1, mps … (default: the fastest available)")
+        str | None,
+        Parameter(help="device: cpu, cuda, cuda:1, mps … (default: the fastest available)", validator=check_name),
     ] = None
     cpu_offload: Annotated[
         bool,
@@ -55,7 +61,9 @@ class ModelOptions:
     vae_tiling: Annotated[
         bool, Parameter(help="encode and decode the picture in tiles, to save memory", negative="", show_default=False)
     ] = False
-    lora: Annotated[str | None, Parameter(help="LoRA weights to load: file, folder or Hub id")] = None
+    lora: Annotated[
+        str | None, Parameter(help="LoRA weights to load: file, folder or Hub id", validator=check_name)
+    ] = None
     trust_remote_code: Annotated[
         bool, Parameter(help="allow running code that comes with the model", negative="", show_default=False)
     ] = False
@@ -66,7 +74,7 @@ class ModelOptions:
 class InversionOptions:
     """Settings of the inversion."""
 
-    steps: Annotated[int | None, Parameter(help="number of sampler steps", validator=_POSITIVE)] = None
+    steps: Annotated[int | None, Parameter(help="number of sampler steps", validator=_POSITIVE), WHOLE] = None
     strength: Annotated[
         float | None,
         Parameter(
@@ -74,19 +82,21 @@ class InversionOptions:
         ),
     ] = None
     seed: Annotated[
-        int | None, Parameter(help="seed of the random numbers", validator=Number(gte=0, lte=_LARGEST_SEED))
+        int | None, Parameter(help="seed of the random numbers", validator=Number(gte=0, lte=_LARGEST_SEED)), WHOLE
     ] = None
     width: Annotated[
-        int | None, Parameter(help="width in pixels; the photograph is cropped to it", validator=_POSITIVE)
+        int | None, Parameter(help="width in pixels; the photograph is cropped to it", validator=_POSITIVE), WHOLE
     ] = None
     height: Annotated[
-        int | None, Parameter(help="height in pixels; the photograph is cropped to it", validator=_POSITIVE)
+        int | None, Parameter(help="height in pixels; the photograph is cropped to it", validator=_POSITIVE), WHOLE
     ] = None
     iterations: Annotated[
         int | None,
         Parameter(
-            help="fixed-point iterations per step (K in the paper); 0 is plain DDIM inversion", validator=_NOT_NEGATIVE
+            help="fixed-point iterations per step (K in the paper); 0 is plain DDIM inversion",
+            validator=Number(gte=0, lte=_MOST_ITERATIONS),
         ),
+        WHOLE,
     ] = None
     tolerance: Annotated[
         float | None,
@@ -107,7 +117,7 @@ class InversionOptions:
         float | None,
         Parameter(
             help="how far the noise of stochastic samplers may change, from 0 to inf (inf: exact steps)",
-            validator=_NOT_NEGATIVE,
+            validator=Number(gte=0),
         ),
     ] = None
     anderson: Annotated[bool | None, Parameter(help="use Anderson acceleration, which needs fewer iterations")] = None
@@ -142,37 +152,95 @@ _INVERT_ARGUMENTS = (
     "method",
     "settings",
 )  # arguments of renoise.invert; all other options are fields of ReNoise
-MODEL, INVERSION = ModelOptions(), InversionOptions()  # no option given
 
 
-def check_utf8(_: Any, texts: str | list[str] | None) -> None:
-    """Raise ValueError for a text that is not valid UTF-8.
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True)
+class ReportOptions:
+    """What a command prints."""
 
-    Python decodes invalid bytes of the command line as lone surrogates.
-    """
-    for text in [texts] if isinstance(texts, str) else texts or []:
-        if any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise ValueError("The text is not valid UTF-8.")
+    format: Annotated[
+        Format, Parameter(name="--format", help="format of the report; json prints one object to stdout")
+    ] = "human"
+    quiet: Annotated[
+        bool,
+        Parameter(
+            name=["--quiet", "-q"],
+            help="print errors and the names of the outputs only",
+            negative="",
+            show_default=False,
+        ),
+    ] = False
+    verbose: Annotated[
+        bool,
+        Parameter(
+            name=["--verbose", "-v"],
+            help="also print where the time goes, the residual of each step and the libraries' log",
+            negative="",
+            show_default=False,
+        ),
+    ] = False
+
+    def __post_init__(self) -> None:
+        if self.quiet and self.verbose:
+            raise ValueError("--quiet and --verbose exclude each other: leave one out")
 
 
+MODEL, INVERSION, REPORT = ModelOptions(), InversionOptions(), ReportOptions()  # no option given
+
+
+OutputFormat = Annotated[
+    Format, Parameter(name="--format", help="format of the report; json prints one object to stdout")
+]
 Output = Annotated[
     Path | None,
+    FILE,
+    Parameter(
+        name=["--output", "-o"],
+        help="file or existing folder to write to, or - for stdout; for several inputs a folder, which is created "
+        "(default: files in this folder, named after the inputs)",
+    ),
+]
+OneOutput = Annotated[
+    Path | None,
+    FILE,
     Parameter(
         name=["--output", "-o"],
         help="file or existing folder to write to (default: a file in this folder, named after the input)",
     ),
 ]
-OutputFormat = Annotated[
-    Format, Parameter(name="--format", help="format of the report; json prints one object to stdout")
+Overwrite = Annotated[
+    bool, Parameter(help="replace outputs that exist (default: keep them)", negative="", show_default=False)
 ]
-Photo = Annotated[Path, Parameter(help="photograph: PNG, JPEG, WebP, HEIC or another format of Pillow")]
-InversionFile = Annotated[Path, Parameter(help="inversion: a .safetensors file written by renoise invert")]
-Prompt = Annotated[str, Parameter(help="description of the photograph", validator=check_utf8)]
+_FORMATS = "PNG, JPEG, WebP, HEIC or another format of Pillow"
+Photos = Annotated[
+    list[Path], FILES, Parameter(name="PHOTO", help=f"photographs ({_FORMATS}), folders of them, or - for stdin")
+]
+Photo = Annotated[Path, FILE, Parameter(help=f"photograph ({_FORMATS}), or - for stdin")]
+InversionFiles = Annotated[
+    list[Path],
+    FILES,
+    Parameter(
+        name="INVERSION", help="inversions (.safetensors files of renoise invert), folders of them, or - for stdin"
+    ),
+]
+Sources = Annotated[
+    list[Path],
+    FILES,
+    Parameter(name="SOURCE", help="photographs or inversions (.safetensors), folders of photographs, or - for stdin"),
+]
+Prompt = Annotated[
+    str | None,
+    Parameter(
+        help="description of the photograph (default: from a metadata.jsonl beside it, with file_name and text)",
+        validator=check_text,
+    ),
+]
 Guidance = Annotated[
     float | None, Parameter(help="guidance scale (default: from the preset)", validator=Number(gte=0, lt=math.inf))
 ]
 Negative = Annotated[
-    str | None, Parameter(help="description of what the picture should not show", validator=check_utf8)
+    str | None, Parameter(help="description of what the picture should not show", validator=check_text)
 ]
 SourceCorrection = Annotated[
     float | None,
@@ -184,20 +252,23 @@ SourceCorrection = Annotated[
 Mask = Annotated[
     str | None,
     Parameter(
-        help="where the picture may change: a picture file (white: may change), auto or none (default: from the preset)"
+        help="where the picture may change: a picture file (white: may change), auto or none (default: from the preset)",
+        validator=check_name,
     ),
 ]
 KeepOutside = Annotated[
     bool, Parameter(help="copy the pixels outside the mask from the photograph", negative="", show_default=False)
 ]
-Strip = Annotated[Path | None, Parameter(help="also write a picture with the source and all edits side by side")]
-Page = Annotated[Path | None, Parameter(help="also write an .html page with a slider between the source and each edit")]
+Strip = Annotated[Path | None, FILE, Parameter(help="also write a picture with the source and all edits side by side")]
+Page = Annotated[
+    Path | None, FILE, Parameter(help="also write an .html page with a slider between the source and each edit")
+]
 Targets = Annotated[
     list[str],
     Parameter(
         name="--to",
         help="prompt of the edited picture; repeat the option for more pictures",
         negative="",
-        validator=check_utf8,
+        validator=check_text,
     ),
 ]

@@ -1,11 +1,13 @@
 """A grid of edits that varies two settings."""
 
 import dataclasses
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from renoise.cli import tasks
-from renoise.cli.options import InversionOptions
+from renoise.cli.console import Report
+from renoise.cli.options import Guidance, InversionOptions, SourceCorrection
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,10 +34,23 @@ def parse_axis(option: str, text: str) -> tuple[str, list[float]]:
     except ValueError:
         kind = "whole numbers" if name in _INTEGER_SETTINGS else "numbers"
         raise ValueError(f"{option} {text}: write {kind} after the =, such as {name}=1,2,3") from None
+    for number in numbers:
+        try:
+            _check_range(name, number)
+        except ValueError as error:
+            raise ValueError(f"{option} {text}: {name} {number:g} cannot be used. {error}") from None
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"{option} {text}: a value is there twice, leave one out")
     return name, numbers
 
 
+def steps(axes: list[tuple[str, list[float]]]) -> list[int]:
+    """Return the numbers of sampler steps that a grid tries."""
+    return [int(value) for name, values in axes if name == "steps" for value in values]
+
+
 def draw(
+    report: Report,
     pipe: Any,
     image: "Image",
     prompt: str,
@@ -58,18 +73,32 @@ def draw(
             inverting: dict[str, Any] = {n: v for n, v in values.items() if n in _INVERSION_SETTINGS}
             key = tuple(inverting.items())
             if key not in found:
-                found[key] = tasks.invert(pipe, image, prompt, dataclasses.replace(options, **inverting), to_edit=True)
+                found[key] = tasks.invert(
+                    report, pipe, image, prompt, dataclasses.replace(options, **inverting), to_edit=True
+                )
             drawing: dict[str, Any] = {_EDIT_SETTINGS[n]: v for n, v in values.items() if n in _EDIT_SETTINGS}
             edit_options = dataclasses.replace(tasks.EditOptions(mask=mask), **drawing)
-            picture = tasks.edit(pipe, found[key], target, None, edit_options)
+            picture = tasks.edit(report, pipe, found[key], target, None, edit_options)
             tiles.append((f"{row} {a:g}\n{column} {b:g}", picture))
         tasks.write_strip(tiles, path, columns=len(columns))  # an interruption keeps the finished rows
 
 
+def _check_range(name: str, number: float) -> None:
+    """Raise ValueError for a value that the option of this name does not take."""
+    options = get_type_hints(InversionOptions, include_extras=True)
+    options |= {"guidance": Guidance, "source_correction": SourceCorrection}
+    for parameter in get_args(options[name])[1:]:
+        validators = parameter.validator if isinstance(parameter.validator, tuple) else (parameter.validator,)
+        for validator in filter(None, validators):
+            validator(type(number), number)
+
+
 def _parse_number(name: str, text: str) -> float | int:
     value = float(text)
+    if math.isnan(value):
+        raise ValueError("nan is no number")
     if name not in _INTEGER_SETTINGS:
         return value
-    if value != int(value):
+    if not value.is_integer():
         raise ValueError(f"{name} is a whole number")
     return int(value)

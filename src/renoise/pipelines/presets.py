@@ -1,8 +1,7 @@
 """What is known about a model: where it lives, how it is loaded and called, and which settings invert it. Data only.
 
 Settings were measured on the embedded models alone: the weights of the large ones were not at hand. A large model therefore
-has no settings of its own here, and gets those of the rule (`ReNoise.for_steps`). `paper` names the paper's settings for its
-kind.
+gets the settings of the rule (`ReNoise.for_steps`). `paper` names the paper's settings for its kind.
 """
 
 from dataclasses import dataclass, field, replace
@@ -30,6 +29,7 @@ class Preset:
         call: further arguments of the pipeline's call.
         source: where steps, guidance and scheduler come from (settings.source: the settings).
         license, about: of the weights, for people.
+        parameters, download_gb: about how many billions, and GB of weights (0: embedded); None if unknown.
     """
 
     name: str
@@ -50,6 +50,8 @@ class Preset:
     lora: str | None = None
     lora_file: str | None = None
     call: dict[str, Any] = field(default_factory=dict)
+    parameters: float | None = None
+    download_gb: float | None = None
 
 
 _ORCHARD = replace(FOR_DETERMINISTIC, source="measured by renoise bench reconstruction")
@@ -62,6 +64,13 @@ _ORCHARD_FEW_EDITS = replace(
 # What model cards of distilled models say.
 _UNGUIDED: dict[str, Any] = dict(guidance_scale=0.0, edit_guidance_scale=0.0)
 
+# Billions of parameters, and GB to download: the published sizes of the parts, rounded; adapters add less than 1 GB.
+_EMBEDDED: dict[str, Any] = dict(parameters=0.013, download_gb=0)
+_SD: dict[str, Any] = dict(parameters=1.4, download_gb=5.5)
+_SDXL: dict[str, Any] = dict(parameters=3.5, download_gb=14)
+_SD35_MEDIUM: dict[str, Any] = dict(parameters=8, download_gb=16)
+_SD35_LARGE: dict[str, Any] = dict(parameters=14, download_gb=28)
+_FLUX: dict[str, Any] = dict(parameters=17, download_gb=34)
 _FLOW: tuple[str, dict[str, Any]] = ("FlowMatchEulerDiscreteScheduler", {})
 # Stable Diffusion's own scheduler settings, written out: repositories differ in which of them they spell.
 _GRID = dict(clip_sample=False, set_alpha_to_one=False, steps_offset=1)
@@ -85,6 +94,7 @@ _ALL = [
         source="10 steps: renoise bench reconstruction; edit guidance and mask: renoise bench edit",
         license="Apache-2.0",
         about="the embedded model: fruits on coloured backgrounds, small enough for a CPU",
+        **_EMBEDDED,
     ),
     Preset(
         name="orchard-turbo",
@@ -100,6 +110,7 @@ _ALL = [
         source="4 steps of ancestral Euler, unguided: training/distill.py; mask: renoise bench edit",
         license="Apache-2.0",
         about="orchard distilled to 1-4 steps",
+        **_EMBEDDED,
     ),
     Preset(
         name="orchard-lcm",
@@ -116,6 +127,7 @@ _ALL = [
         source="4 steps of LCM, unguided: training/distill.py; edit guidance and mask: renoise bench edit",
         license="Apache-2.0",
         about="orchard with a LoRA that distils it to 2-8 steps",
+        **_EMBEDDED,
     ),
     Preset(
         name="sd15",
@@ -127,6 +139,7 @@ _ALL = [
         source="arXiv 2403.14602, table 3: DDIM, 50 steps; guidance 1.0 is the paper's own, while editing too",
         license="CreativeML OpenRAIL-M",
         about="Stable Diffusion 1.5",
+        **_SD,
     ),
     Preset(
         name="sdxl",
@@ -138,6 +151,7 @@ _ALL = [
         source="arXiv 2403.14602, table 3: DDIM, 50 steps; guidance 1.0 is the paper's own, while editing too",
         license="CreativeML Open RAIL++-M",
         about="Stable Diffusion XL",
+        **_SDXL,
     ),
     Preset(
         name="sdxl-turbo",
@@ -150,6 +164,7 @@ _ALL = [
         source="arXiv 2403.14602, table 3: ancestral Euler, 4 steps; guidance 0.0 and 512 pixels are the model card's",
         license="Stability AI Non-Commercial Research Community License",
         about="SDXL distilled to 1-4 steps",
+        **_SDXL,
     ),
     Preset(
         name="lcm-sd15",
@@ -162,6 +177,7 @@ _ALL = [
         source="arXiv 2403.14602, table 3: DDIM, 4 steps; trailing timesteps are nearest to LCM's own; guidance: model card",
         license="CreativeML OpenRAIL-M; adapter CreativeML Open RAIL++-M",
         about="Stable Diffusion 1.5 with LCM-LoRA: 2-8 steps",
+        **_SD,
     ),
     Preset(
         name="lcm-sdxl",
@@ -174,6 +190,7 @@ _ALL = [
         source="arXiv 2403.14602, table 3: DDIM, 4 steps; trailing timesteps are nearest to LCM's own; guidance: model card",
         license="CreativeML Open RAIL++-M",
         about="Stable Diffusion XL with LCM-LoRA: 2-8 steps",
+        **_SDXL,
     ),
     Preset(
         name="sd-turbo",
@@ -186,6 +203,7 @@ _ALL = [
         source="guidance 0.0 and 512 pixels are the model card's; sampler and steps as for SDXL Turbo",
         license="Stability AI Community License",
         about="Stable Diffusion 2.1 distilled to 1-4 steps",
+        **_SD,
     ),
     Preset(
         name="sdxl-lightning",
@@ -199,6 +217,7 @@ _ALL = [
         source="the adapter for 4 steps, Euler with trailing timesteps and guidance 0.0 are the model card's",
         license="CreativeML Open RAIL++-M",
         about="Stable Diffusion XL with SDXL-Lightning: 4 steps",
+        **_SDXL,
     ),
     Preset(
         name="hyper-sdxl",
@@ -212,6 +231,7 @@ _ALL = [
         source="the adapter for 4 steps, DDIM with trailing timesteps and guidance 0.0 are the model card's",
         license="CreativeML Open RAIL++-M",
         about="Stable Diffusion XL with Hyper-SD: 4 steps",
+        **_SDXL,
     ),
     Preset(
         name="tcd-sdxl",
@@ -225,6 +245,7 @@ _ALL = [
         source="4 steps, eta (the paper's gamma) 0.3 and guidance 0.0 are the model card's",
         license="CreativeML Open RAIL++-M; adapter MIT",
         about="Stable Diffusion XL with TCD-LoRA: 2-8 steps",
+        **_SDXL,
     ),
     Preset(
         name="sd35-turbo",
@@ -236,6 +257,7 @@ _ALL = [
         source="4 steps and guidance 0.0 are the model card's",
         license="Stability AI Community License",
         about="Stable Diffusion 3.5 Large distilled to 4 steps, flow matching",
+        **_SD35_LARGE,
     ),
     Preset(
         name="sd35-medium",
@@ -247,6 +269,7 @@ _ALL = [
         source="28 steps are StableDiffusion3Pipeline's own; guidance not published for inversion: chosen",
         license="Stability AI Community License",
         about="Stable Diffusion 3.5 Medium, flow matching",
+        **_SD35_MEDIUM,
     ),
     Preset(
         name="flux-schnell",
@@ -259,6 +282,7 @@ _ALL = [
         source="4 steps, guidance 0.0 and 256 tokens are the model card's",
         license="Apache-2.0",
         about="FLUX.1 distilled to 1-4 steps",
+        **_FLUX,
     ),
     Preset(
         name="flux-dev",
@@ -270,6 +294,7 @@ _ALL = [
         source="28 steps and guidance 3.5 are FluxPipeline's own; 1.0 while inverting as in RF-Solver (arXiv 2411.04746)",
         license="FLUX.1 [dev] Non-Commercial License",
         about="FLUX.1, its guidance told to the network",
+        **_FLUX,
     ),
 ]
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in _ALL}
