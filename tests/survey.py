@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import diffusers
 
-from renoise.pipelines.support import class_refusal, text_to_image_classes
+from renoise.pipelines.support import class_of, class_refusal, text_to_image_classes
 from tests.tiny import TINY
 
 DRIVEN, REFUSED, UNTESTED = "driven", "refused", "untested"
@@ -32,8 +32,8 @@ def classes() -> Iterator[Any]:
     """Yield the classes of diffusers' text-to-image table, and all others whose call takes a prompt."""
     known = text_to_image_classes()
     for name in sorted(name for name in dir(diffusers) if "Pipeline" in name):
-        cls = getattr(diffusers, name)
-        if not isinstance(cls, type) or not issubclass(cls, diffusers.DiffusionPipeline):
+        cls = class_of(name)
+        if cls is None or not issubclass(cls, diffusers.DiffusionPipeline):
             continue
         if cls in known or "prompt" in inspect.signature(cls.__call__).parameters:
             yield cls

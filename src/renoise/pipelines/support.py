@@ -176,9 +176,20 @@ def _beside(pipe: Any) -> Iterator[Any]:
     package = type(pipe).__module__.rpartition(".")[0].replace(".modular_pipelines.", ".pipelines.")
     for name in dir(diffusers):
         if name.endswith("Pipeline") and ".deprecated." not in package:
-            cls = getattr(diffusers, name)
-            if isinstance(cls, type) and cls.__module__.rpartition(".")[0] == package:
+            cls = class_of(name)
+            if cls is not None and cls.__module__.rpartition(".")[0] == package:
                 yield cls
+
+
+def class_of(name: str) -> Any:
+    """Return a class of diffusers, or None if it is none or needs a newer version of another library."""
+    import diffusers
+
+    try:
+        found = getattr(diffusers, name)
+    except (ImportError, RuntimeError):
+        return None
+    return found if isinstance(found, type) else None
 
 
 def _can_stand_in(cls: Any, pipe: Any, checked: Collection[str]) -> bool:
