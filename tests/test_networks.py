@@ -11,7 +11,7 @@ from diffusers.hooks import FirstBlockCacheConfig, apply_first_block_cache, appl
 import renoise
 from renoise import ReNoise
 from renoise.pipelines.finding import PACKAGE
-from renoise.pipelines.identity import fingerprint
+from renoise.pipelines.identity import _other_weights, fingerprint
 from renoise.pipelines.latents import encode
 from tests.tiny import TINY, Tiny, relative
 
@@ -214,3 +214,20 @@ def test_the_loras_that_are_enabled_are_recorded_and_compared(change, tmp_path):
         )
     with pytest.raises(ValueError, match=r"made with the LoRA one at 1\.6 in unet"):
         renoise.reconstruct(tiny.pipe, found)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_lora_that_was_fused_into_the_weights_makes_another_model(dtype):
+    tiny, plain = with_loras("one"), TINY["sd"](contractive=True)
+    for layer in tiny.pipe.unet.modules():
+        if hasattr(layer, "merge"):
+            layer.merge(adapter_names=["one"])
+    with torch.no_grad():
+        for name, weight in plain.pipe.unet.named_parameters():
+            part, _, kind = name.rpartition(".")
+            if part.endswith(("to_q", "to_v")):
+                weight.copy_(getattr(tiny.pipe.unet.get_submodule(part).base_layer, kind))
+    fused, own = fingerprint(plain.pipe), fingerprint(TINY["sd"](contractive=True).pipe.to(dtype))
+    again = fingerprint(TINY["sd"](contractive=True).pipe)
+    assert _other_weights(again, own) is False  # another precision of the same model
+    assert _other_weights(fused, again) is True

@@ -14,6 +14,7 @@ from renoise.record import Record
 
 SAMPLES = 64  # weights that are compared
 ADAPTER_SAMPLES = 8  # layers of an adapter that are compared
+FUSED_DIFFERENCE, FUSED_SAMPLES = 0.02, 3  # a share that is five times the rounding of bfloat16
 DIFFERENCE = 0.01  # by at least this share of their size the weights of another model differ
 
 
@@ -99,11 +100,14 @@ def fingerprint(pipe: Any) -> str | None:
 
 
 def _other_weights(mine: str | None, theirs: str | None) -> bool | None:
-    """Whether two samples differ by more than what half precision or a light touch does; None if one is missing."""
+    """Return whether two fingerprints differ by more than rounding; None if one is missing."""
     if mine is None or theirs is None:
         return None
     a, b = (torch.frombuffer(bytearray.fromhex(text), dtype=torch.float16).float() for text in (mine, theirs))
-    return len(a) != len(b) or not bool((a - b).abs().sum() <= DIFFERENCE * a.abs().sum())
+    if len(a) != len(b) or not bool((a - b).abs().sum() <= DIFFERENCE * a.abs().sum()):
+        return True
+    # A LoRA that was fused changes some weights by more than any rounding, and others not at all.
+    return int(((a - b).abs() > FUSED_DIFFERENCE * a.abs() + 1e-6).sum()) >= FUSED_SAMPLES
 
 
 def check_model(pipe: Any, record: Record) -> None:
