@@ -103,6 +103,8 @@ class Method:
         """Raise ValueError if an edit uses an option that this method does not support. None means not given."""
         given = {name for name, value in options.items() if value is not None}
         refused = sorted((given & EDIT_OPTIONS) - self.takes)
+        if "mask" in refused:  # which says it all
+            refused = [name for name in refused if name != AUTO_MASK]
         if refused:
             raise ValueError(
                 f"{self.title} takes no {' and no '.join(refused)}: leave {'it' if len(refused) == 1 else 'them'} out"
