@@ -229,9 +229,10 @@ def _drop_warnings(ceiling: list[float], reached: list[float], method: Method) -
     drops = [most - got for most, got in zip(ceiling, reached, strict=True)]
     if not max(drops) > LARGEST_DROP:
         return []
-    many = f"{sum(drop > LARGEST_DROP for drop in drops)} of {len(drops)} pictures come back up to {max(drops):.1f} dB PSNR"
+    affected = f"{sum(drop > LARGEST_DROP for drop in drops)} of {len(drops)} pictures come back up to"
+    what = f"{affected if len(drops) > 1 else 'the picture comes back'} {max(drops):.1f} dB PSNR"
     remedy = "try more steps"
     if isinstance(method, ReNoise):
         remedy = f"try a tolerance below {method.tolerance:.2g}, " if method.tolerance > 0 else "try "
         remedy += "more iterations or more steps"
-    return [f"{many} below what the autoencoder keeps: {remedy}"]
+    return [f"{what} below what the autoencoder keeps: {remedy}"]
