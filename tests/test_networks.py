@@ -209,9 +209,8 @@ def test_the_loras_that_are_enabled_are_recorded_and_compared(change, tmp_path):
                 if ".one." in name:
                     weight.mul_(1.5)
     else:
-        tiny.pipe.text_encoder.add_adapter(
-            peft.LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False), adapter_name="three"
-        )
+        config = peft.LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False)
+        peft.inject_adapter_in_model(config, tiny.pipe.text_encoder, adapter_name="three")
     with pytest.raises(ValueError, match=r"made with the LoRA one at 1\.6 in unet"):
         renoise.reconstruct(tiny.pipe, found)
 
