@@ -1,4 +1,4 @@
-"""An inversion driven again in its pipeline: the call, the noise and the trajectory that a drawing starts from."""
+"""Runs an inversion again in its pipeline: the call, the noise and the trajectory from which a picture is drawn."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ from renoise.step import Step
 
 @dataclass(frozen=True)
 class Replay:
-    """What is drawn from: a pipeline, an inversion, and the user's own arguments; checked once.
+    """A pipeline, an inversion and the user's arguments, from which pictures are drawn. They are checked once.
 
     Args:
         call: more arguments of the pipeline. Where an `edit` is drawn, prompt embeddings among them are the target's.

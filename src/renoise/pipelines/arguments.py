@@ -1,4 +1,4 @@
-"""The arguments of a pipeline's call: which it accepts, which are renoise's to give, and which a file can hold."""
+"""Arguments of a pipeline's call: which ones it accepts, which ones renoise sets, and which ones a file can store."""
 
 import inspect
 import json

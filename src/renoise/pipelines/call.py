@@ -1,4 +1,4 @@
-"""One call of a pipeline: what renoise gives and the user's own arguments, gathered and checked once, then driven."""
+"""One call of a pipeline. The arguments of renoise and of the user are collected and checked once, before the pipeline runs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What is wrong with a model, in a line: looked for in its folder once it did not load, and in what did load."""
+"""One-line explanations of what is wrong with a model: in its folder if it did not load, or in its parts if it did."""
 
 import inspect
 import json
@@ -21,7 +21,7 @@ _SAMPLE = 16  # numbers of a tensor that tell it from others
 
 
 def reason(error: BaseException, folder: Path | None) -> str:
-    """Say why a model did not load: by what is wrong in its folder, or else as the library said it."""
+    """Explain why a model did not load: by what is wrong in its folder, or by the library's own message."""
     said = first_line(error)
     part = next(
         (frame.f_locals.get("name") for frame, _ in walk_tb(error.__traceback__) if frame.f_code.co_name in _LOADERS),
@@ -42,14 +42,14 @@ def reason(error: BaseException, folder: Path | None) -> str:
 
 
 def check(pipe: Any, name: str) -> None:
-    """ValueError for a pipeline that loaded but could not work: weights without numbers, no vocabulary, no noise levels."""
+    """Raise ValueError for a pipeline that loaded but cannot work: weights without numbers, no vocabulary, no noise levels."""
     for part, component in pipe.components.items():
         if fault := _unusable(component):
             raise ValueError(f"{name} cannot be used: its {part} {fault}")
 
 
 def check_complete(pipe: Any, name: str, files: Mapping[str, Iterable[Path]]) -> None:
-    """ValueError for a part whose parameters are not those of its files: the library made some up or left some out.
+    """Raise ValueError for a part whose parameters differ from its files, because the library made some up or left some out.
 
     Compared are numbers and not names, which versions of the libraries change.
     """
@@ -88,7 +88,7 @@ def _unusable(component: Any) -> str | None:
 
 
 def _wrong_levels(scheduler: Any) -> str | None:
-    """What is wrong with a scheduler's tables: alpha^2 falls from about 1 to 0, and only the last may be 0."""
+    """Return what is wrong with a scheduler's tables. alpha^2 must fall from about 1 to 0, and only the last value may be 0."""
     alphas, sigmas = getattr(scheduler, "alphas_cumprod", None), getattr(scheduler, "sigmas", None)
     hint = "see beta_start, beta_end, beta_schedule and trained_betas in its configuration"
     if isinstance(alphas, torch.Tensor):
@@ -104,7 +104,7 @@ def _wrong_levels(scheduler: Any) -> str | None:
 
 
 def _wrong_numbers(scheduler: Any, config: Mapping[str, Any]) -> Iterator[str]:
-    """The fields of a scheduler's configuration that should be numbers and are none."""
+    """Return the fields of a scheduler's configuration that should be numbers but are not."""
     for name, parameter in inspect.signature(scheduler.__init__).parameters.items():
         default, value = parameter.default, config.get(name, parameter.default)
         if isinstance(default, bool) or not isinstance(default, int | float):
@@ -114,7 +114,7 @@ def _wrong_numbers(scheduler: Any, config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _faults(folder: Path) -> Iterator[str]:
-    """What is wrong in the folder of a model that did not load, the most telling first."""
+    """Yield what is wrong in the folder of a model that did not load, the most important problem first."""
     import diffusers
     import transformers
 
@@ -160,7 +160,7 @@ def _faults(folder: Path) -> Iterator[str]:
 
 
 def _wrong_counts(part: str, config: Mapping[str, Any]) -> Iterator[str]:
-    """Numbers with which a scheduler cannot be made; some of them alone would do, so they are no reason to refuse."""
+    """Yield numbers with which the scheduler cannot be created. They explain a failure, but do not prove one."""
     for name in ("num_train_timesteps", "beta_start", "beta_end"):
         value, most = config.get(name, 1), _MOST_TIMESTEPS if name == "num_train_timesteps" else 1
         if not isinstance(value, int | float) or not 0 <= value <= most or (most > 1 and value not in range(1, most)):
@@ -181,7 +181,7 @@ def _is_pipeline(value: Any) -> bool:
 
 
 def _json(path: Path) -> Any:
-    """What a JSON file holds; None if it cannot be read as one. A file that is not there is an empty object."""
+    """Return the content of a JSON file, None if it is not valid JSON, or an empty object if there is no file."""
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What a model's files are, seen from their names and the names of their tensors: variants, single files, adapters, pickles."""
+"""Recognizes model files by their names and the names of their tensors: variants, single files, adapters, pickles."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -65,7 +65,7 @@ def usual_configuration(shapes: Mapping[str, torch.Tensor]) -> str:
 
 
 def damage(file: Path) -> str | None:
-    """Say what is wrong with a file of weights; None for a whole one. Only its header is read."""
+    """Return what is wrong with a file of weights, or None. Only its header is read."""
     try:
         with safe_open(file, framework="pt"):
             return None
@@ -77,7 +77,7 @@ def damage(file: Path) -> str | None:
 
 
 def shapes_in(file: Path) -> dict[str, torch.Tensor]:
-    """Give a file's tensors without their numbers; ValueError for one that is not a checkpoint of a whole pipeline."""
+    """Return the shapes of a file's tensors. Raise ValueError if it is not a checkpoint of a whole pipeline."""
     if file.suffix.lower() in PICKLES:
         raise ValueError("it is a pickle, which can run code: only .safetensors files are loaded")
     if file.suffix.lower() != ".safetensors":
@@ -95,7 +95,7 @@ def shapes_in(file: Path) -> dict[str, torch.Tensor]:
 
 
 def no_model(folder: Path) -> str | None:
-    """Say what a folder is that has no model_index.json; None if it has one."""
+    """Return what a folder without model_index.json is, or None if it has one."""
     if (folder / "model_index.json").is_file():
         return None
     files = sorted(path.name for path in folder.iterdir() if path.is_file())

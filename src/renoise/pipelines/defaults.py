@@ -1,4 +1,4 @@
-"""Which settings of ReNoise a pipeline gets where the user names none."""
+"""The default settings of ReNoise for a pipeline."""
 
 import copy
 import inspect

@@ -33,7 +33,7 @@ GUIDERS = ("guider", "ocr_guider")
 
 @dataclass(frozen=True)
 class Run(Generic[Result]):
-    """What came of a program: its result, the pipeline's output, its scheduler's reading, evaluations per image.
+    """The outcome of a program: its result, the pipeline's output, how its scheduler was read, and evaluations per image.
 
     `output` is None where the program asked nothing: the pipeline was left before its loop.
     """
@@ -100,7 +100,7 @@ def drive(
 
 
 def _begun(loop: Callable[..., Any], driven: Any, call: dict[str, Any], session: Session[Any]) -> Any:
-    """Call the loop; what it stumbles over before its first step is a ValueError: it was called in a way that it cannot be."""
+    """Call the loop. An error before its first step becomes a ValueError, because the call itself was wrong."""
     try:
         return loop(driven, **call)
     except (AttributeError, TypeError, NameError, LookupError) as error:
@@ -119,7 +119,7 @@ class _Stepped(NamedTuple):
 
 
 class _Scheduler:
-    """Stands where the pipeline looks for its scheduler; `host` is a private copy that is read and never stepped."""
+    """Takes the place of the pipeline's scheduler. `host` is a private copy of the real one, which is read but never stepped."""
 
     order = 1
     init_noise_sigma = 1.0  # our latents have unit variance
@@ -149,7 +149,7 @@ class _Scheduler:
 
     @property
     def config(self) -> Any:
-        """The host's, but for the unit of its latents (SCM, EDM), which is ours here."""
+        """The host's configuration, except for the unit of its latents (SCM, EDM), which is 1 here."""
         config = self.host.config
         return type(config)({**config, "sigma_data": 1.0}) if "sigma_data" in config else config
 
@@ -169,7 +169,7 @@ class _Scheduler:
 def _prepare_latents(
     pipe: Any, driven: Any, session: Session[Any], shape: tuple[int, ...], size: tuple[Any, Any]
 ) -> Callable[..., Any]:
-    """The pipeline's own prepare_latents, whose latents become the session's buffer (filled when the loop begins)."""
+    """Wrap the pipeline's prepare_latents: its latents become the session's buffer, which is filled when the loop begins."""
     original = getattr(type(pipe), "prepare_latents", None)
     if original is None:
         raise ValueError(f"{type(pipe).__name__} prepares its latents in its own way: it cannot be driven")
@@ -190,7 +190,7 @@ def _prepare_latents(
 
 @dataclass(frozen=True)
 class _Paired:
-    """Timesteps zipped with something."""
+    """Timesteps that are zipped with another iterable."""
 
     pairs: Iterator[Any]
     session: Session[Any]
@@ -200,7 +200,7 @@ class _Paired:
 
 
 def _other_shape(wanted: tuple[int, ...], shape: tuple[int, ...], size: Any, drawn: Any) -> str:
-    """The message for latents that are not of the shape that the pipeline wants: at its own size (height, width), perhaps."""
+    """Return the error message for latents of a shape that the pipeline does not want, with its own size if that is known."""
     if None not in (*size, *drawn) and drawn != size:
         h, w = drawn
         asked = f"asked for {size[0]} x {size[1]} pixels (height x width), the pipeline draws {h} x {w}"
@@ -210,7 +210,7 @@ def _other_shape(wanted: tuple[int, ...], shape: tuple[int, ...], size: Any, dra
 
 
 def _loop_of(pipe: Any) -> Callable[..., Any]:
-    """A private copy of the pipeline's `__call__` in which enumerate(timesteps) counts steps, not evaluations.
+    """Return a private copy of the pipeline's `__call__` in which enumerate(timesteps) counts steps, not evaluations.
 
     Guidance windows, ControlNet keep lists and the like are indexed by it.
     """

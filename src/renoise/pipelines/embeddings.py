@@ -1,4 +1,4 @@
-"""Prompt embeddings instead of texts: what people pass who weight their prompts.
+"""Prompt embeddings, which users who weight their prompts pass instead of texts.
 
 A pipeline takes them under names such as prompt_embeds, pooled_prompt_embeds and prompt_attention_mask. Those of the negative
 prompt have the same names with "negative_" in front.

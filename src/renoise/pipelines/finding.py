@@ -1,4 +1,4 @@
-"""Which preset a name, a folder or a loaded pipeline has, and where the embedded models lie."""
+"""Finds the preset of a name, a folder or a loaded pipeline, and the folders of the embedded models."""
 
 import difflib
 import re
@@ -14,18 +14,18 @@ EMBEDDED = ("orchard", "orchard-turbo", "orchard-lcm")  # folders of the package
 
 
 def located(repository: str) -> str:
-    """Where a preset's repository is: a Hub id as it is, an embedded model as its folder."""
+    """Return where a preset's repository is: a Hub id unchanged, or the folder of an embedded model."""
     return str(PACKAGE / repository) if repository in EMBEDDED else repository
 
 
 def network(pipe: Any) -> Any:
-    """The part of a pipeline that denoises, or None."""
+    """Return the denoising network of a pipeline, or None."""
     unet = getattr(pipe, "unet", None)  # compared with None, because a compiled module has no truth value
     return unet if unet is not None else getattr(pipe, "transformer", None)
 
 
 def find(model: Any) -> Preset | None:
-    """The preset of a name, a repository or a loaded pipeline; None if there is none.
+    """Return the preset of a name, a repository or a loaded pipeline, or None.
 
     A repository that several presets share is the one without an adapter; a pipeline with adapters that are not
     a preset's has none, because they may turn it into another model.
@@ -44,7 +44,7 @@ def find(model: Any) -> Preset | None:
 
 
 def get(name: str) -> Preset:
-    """The preset of this name; ValueError with the nearest names if there is none."""
+    """Return the preset of this name. Raise ValueError with the nearest names if there is none."""
     if name in PRESETS:
         return PRESETS[name]
     near = difflib.get_close_matches(name.lower(), PRESETS, n=3, cutoff=0.5)
@@ -53,7 +53,7 @@ def get(name: str) -> Preset:
 
 
 def locate(name: str) -> tuple[Preset | None, str]:
-    """The preset of a name, if it has one, and where the model lies: a folder, a file or a Hub id.
+    """Return the preset of a name, if any, and the location of the model: a folder, a file or a Hub id.
 
     ValueError with the nearest names for what is none of these, FileNotFoundError for a path that leads nowhere.
     """
@@ -71,7 +71,7 @@ def locate(name: str) -> tuple[Preset | None, str]:
 
 
 def _same(name: str, repository: str) -> bool:
-    """Hub ids are compared as they are, embedded models by where their folders lead."""
+    """Return whether a name means a repository. Hub ids are compared as text, embedded models by their resolved folders."""
     if repository in EMBEDDED:
         return name == repository or (Path(name).is_absolute() and Path(name).resolve() == PACKAGE / repository)
     return name == repository

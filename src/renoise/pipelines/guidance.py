@@ -1,4 +1,4 @@
-"""How a pipeline guides, and how the rows of one batch guide instead."""
+"""Classifier-free guidance: by the pipeline itself, or by several rows of one batch."""
 
 import copy
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which model a pipeline is, and whether it is the one that an inversion was made with."""
+"""Recognizes models and LoRAs, to check that a pipeline is the one that an inversion was made with."""
 
 import math
 import re

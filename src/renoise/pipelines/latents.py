@@ -26,7 +26,7 @@ _LENT = threading.Lock()
 
 
 def encode(pipe: Any, pictures: Tensor) -> Tensor:
-    """Latents x_0 (B, ...) in float32, in the layout that the pipeline's loop runs on, of pictures (B, 3, H, W) in [0, 1].
+    """Encode pictures (B, 3, H, W) in [0, 1] as latents x_0 (B, ...) in float32, in the layout of the pipeline's loop.
 
     ValueError for a pipeline whose latents are not known how to make: pass `latents=` then.
     """
@@ -101,7 +101,7 @@ def picture_size(pipe: Any, preset: Preset | None, height: int | None, width: in
 
 
 def default_size(pipe: Any) -> tuple[int, int]:
-    """The (height, width) that the pipeline itself would draw. ValueError if it does not say."""
+    """Return the (height, width) that the pipeline draws by default. Raise ValueError if it has no default."""
     call, config, factor = accepted(pipe), getattr(network(pipe), "config", None), _scale(pipe)
     height, width = (getattr(call.get(name), "default", None) for name in ("height", "width"))
     if isinstance(height, int) and isinstance(width, int):
@@ -117,13 +117,13 @@ def default_size(pipe: Any) -> tuple[int, int]:
 
 
 def _scale(pipe: Any) -> int | None:
-    """How many pixels a cell of the latents is wide, by whichever name the pipeline has for it."""
+    """Return the number of pixels per latent cell, under whichever name the pipeline stores it."""
     names = ("vae_scale_factor", "vae_scale_factor_spatial", "vae_spatial_compression_ratio")
     return next((value for name in names if (value := getattr(pipe, name, None))), None)
 
 
 def _patch(pipe: Any) -> int:
-    """How many cells the network or the pipeline takes together along a side: sizes are multiples of it."""
+    """Return the side of a patch of latent cells. Sizes must be multiples of it."""
     packer = getattr(pipe, "_pack_latents", None)
     if packer is not None and "patch_size" not in inspect.signature(packer).parameters:
         return 2
@@ -133,7 +133,7 @@ def _patch(pipe: Any) -> int:
 
 
 def _with_alpha(vae: Any, x: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W); for an autoencoder that reads four channels with a fourth, which says that they are opaque."""
+    """Return the pictures (B, 3, H, W), with an opaque fourth channel for an autoencoder that reads four."""
     config = vae.config
     channels = getattr(config, "in_channels", None) or getattr(config, "input_channels", None) or 3
     patch = getattr(config, "patch_size", None)
@@ -143,7 +143,7 @@ def _with_alpha(vae: Any, x: Tensor) -> Tensor:
 
 
 def _mode(encoded: Any) -> Tensor:
-    """The posterior's mode: KL autoencoders have a distribution, AutoencoderTiny `latents`, AutoencoderDC `latent`."""
+    """Return the posterior's mode. KL autoencoders have a distribution, AutoencoderTiny `latents`, AutoencoderDC `latent`."""
     if hasattr(encoded, "latent_dist"):
         return encoded.latent_dist.mode()
     for name in ("latents", "latent"):
@@ -172,7 +172,7 @@ def _normalise(vae: Any, z: Tensor) -> Tensor:
 
 
 def _in_layout(pipe: Any, z: Tensor, height: int, width: int) -> Tensor:
-    """Latents (B, C, [1,] h, w) as the pipeline lays them out for its loop, of pictures of this size."""
+    """Return latents (B, C, [1,] h, w) in the layout of the pipeline's loop, for pictures of this size."""
     if hasattr(pipe, "_patchify_latents") and hasattr(pipe, "_pack_latents"):
         norm = pipe.vae.bn  # FLUX.2: 2x2 patches into channels, normalised there, then a sequence
         z = pipe._patchify_latents(z)
@@ -204,7 +204,7 @@ def _in_layout(pipe: Any, z: Tensor, height: int, width: int) -> Tensor:
 
 
 class _Asked(Exception):
-    """The pipeline asks for noise, of shape args[0]: nothing more is wanted of it."""
+    """Stops prepare_latents when it asks for noise. args[0] is the shape."""
 
 
 # where the channels and a single frame may be, for latents (B, C, h, w)
@@ -219,7 +219,7 @@ _LAYOUTS: tuple[Callable[[Tensor], Tensor], ...] = (
 
 
 def _layout(pipe: Any, z: Tensor, height: int, width: int) -> Callable[[Tensor], Tensor] | None:
-    """How the pipeline orders the axes of latents (B, C, h, w), None if it does not say.
+    """Return how the pipeline orders the axes of latents (B, C, h, w), or None if that is unknown.
 
     It is asked about a picture so much wider that no order looks like another: the channels may be as many as the rows.
     """
@@ -243,7 +243,7 @@ def _layout(pipe: Any, z: Tensor, height: int, width: int) -> Callable[[Tensor],
 
 
 def _prepared(pipe: Any, z: Tensor, height: int, width: int, instead_of_noise: Callable[..., Tensor]) -> Tensor:
-    """What the pipeline's prepare_latents makes of `instead_of_noise`. TypeError if it needs what is not known here."""
+    """Run the pipeline's prepare_latents with `instead_of_noise`. Raise TypeError if it needs unknown arguments."""
     function = inspect.unwrap(type(pipe).prepare_latents)
     config = getattr(network(pipe), "config", None)
     known: dict[str, Any] = dict.fromkeys(("num_channels_latents", "num_latents_channels", "num_channels"), z.shape[1])
@@ -263,7 +263,7 @@ def _prepared(pipe: Any, z: Tensor, height: int, width: int, instead_of_noise: C
 
 @contextmanager
 def _safe_dtype(vae: Any) -> Iterator[torch.dtype]:
-    """The dtype to encode in: float32 for autoencoders that overflow in float16 (SDXL), which are put back afterwards."""
+    """Yield the dtype to encode in. Autoencoders that overflow in float16 (SDXL) are float32 meanwhile."""
     with _LENT:
         dtype = next(vae.parameters()).dtype
     if dtype != torch.float16 or not getattr(vae.config, "force_upcast", False):

@@ -28,7 +28,7 @@ def load(
     trust_remote_code: bool = False,
     local_files_only: bool = False,
 ) -> Any:
-    """A DiffusionPipeline, ready to invert with: a preset (`renoise presets`), a local folder or file, or an id of the Hub.
+    """Load a DiffusionPipeline, ready to invert with: a preset (`renoise presets`), a local folder or file, or a Hub id.
 
     dtype    "auto": float32 on a CPU; on an accelerator float16 for UNets and bfloat16 for transformers. Or bf16, fp16, fp32
     device   None: the accelerator if there is one
@@ -101,7 +101,7 @@ def scheduler_class(name: str) -> Any:
 
 
 def usable(device: str | torch.device) -> torch.device:
-    """The device of this name. ValueError if no numbers can be put on it here."""
+    """Return the device of this name. Raise ValueError if tensors cannot be created on it."""
     try:
         found = torch.empty(0, device=device).device
     except Exception as error:  # every backend raises its own
@@ -119,7 +119,7 @@ def _from_parts(
     trust_remote_code: bool,
     options: Mapping[str, Any],
 ) -> Any:
-    """The pipeline of a folder, or of a repository of the Hub, that has one folder a part."""
+    """Load the pipeline of a folder or a Hub repository with one subfolder per part."""
     import diffusers
 
     folder = Path(where) if Path(where).is_dir() else None
@@ -143,7 +143,7 @@ def _from_parts(
 def _from_file(
     file: Path, source: str, dtype: str | torch.dtype, device: torch.device, options: Mapping[str, Any]
 ) -> Any:
-    """The pipeline of a file with all of its weights, in the format of the model's authors, configured as the source is."""
+    """Load the pipeline of a single file in the format of the model's authors, with the configuration of `source`."""
     import diffusers
 
     index: Any = diffusers.DiffusionPipeline.load_config(source, **options)
@@ -156,7 +156,7 @@ def _from_file(
 
 
 def _trouble(name: str, source: str, error: Exception) -> Exception:
-    """What to raise for a model that did not load: the model, and in a line what is wrong with it."""
+    """Return the error for a model that did not load: one line that names the model and what is wrong with it."""
     folder, single, origin = Path(source) if Path(source).is_dir() else None, Path(name).is_file(), ""
     if single and source != name:
         origin = f" with the configuration of {source}, which config= can change"
@@ -169,7 +169,7 @@ def _trouble(name: str, source: str, error: Exception) -> Exception:
 
 
 def _weights(folder: Path, preset: Preset) -> dict[str, list[Path]]:
-    """The files of weights of each part of a model of ours, its adapter's with its network's."""
+    """Return the weight files of each part of an embedded model. The adapter's file belongs to the network."""
     found: dict[str, list[Path]] = {}
     for file in folder.glob("*/*.safetensors"):
         found.setdefault(file.parent.name, []).append(file)

@@ -1,4 +1,4 @@
-"""What a driven pipeline is watched for: the rows that go through its networks, and callbacks that change what they must not.
+"""Counts the rows that go through a pipeline's networks, and checks callbacks for changes that they must not make.
 
 Both are done outside the networks. A hook inside would break the graph of a compiled one.
 """
@@ -36,7 +36,7 @@ class LoopChanged(RuntimeError):
 
 
 class Counted:
-    """Stands for a network and counts the rows that go through it; guidance doubles them. All else is the network's own."""
+    """Takes the place of a network and counts the rows that go through it. Guidance doubles them."""
 
     def __init__(self, module: torch.nn.Module, rows: list[int]) -> None:
         vars(self).update(_module=module, _rows=rows)

@@ -1,4 +1,4 @@
-"""What is known about a model: where it lives, how it is loaded and called, and which settings invert it. Data only.
+"""Presets: where a model is, how to load and call it, and which settings invert it. Data only.
 
 Settings were measured on the embedded models alone: the weights of the large ones were not at hand. A large model therefore
 gets the settings of the rule (`ReNoise.for_steps`). `paper` names the paper's settings for its kind.

@@ -1,4 +1,4 @@
-"""Texts: one for each image, and how much of them a pipeline reads."""
+"""Prompts: one for each image, and a warning for those that a pipeline does not read to the end."""
 
 import copy
 import math

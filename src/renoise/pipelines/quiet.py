@@ -12,7 +12,7 @@ _MISSING = re.compile(r"^(\S+)\s*\|\s*MISSING", re.MULTILINE)  # a row of the re
 
 
 def quiet() -> None:
-    """Stop the libraries' own remarks and progress bars in this process, those of downloads excepted.
+    """Silence the libraries' logs and progress bars in this process, except those of downloads.
 
     What diffusers logs as an error it also raises, or gets over by itself.
     """
@@ -33,7 +33,7 @@ def quiet() -> None:
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Stop every remark, warning and progress bar of the libraries, and put back what was set before."""
+    """Silence all logs, warnings and progress bars of the libraries, and restore the settings afterwards."""
     import diffusers
     import transformers
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars

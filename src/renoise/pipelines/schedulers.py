@@ -60,7 +60,7 @@ ALTERNATIVES = {
 
 
 class Reading(NamedTuple):
-    """A host in our terms: in step i of `schedule` the network is told `timesteps[step_indices[i]]`, the host's own element.
+    """How a host was read. In step i of `schedule` the network gets the host's own `timesteps[step_indices[i]]`.
 
     `step_indices` leaves out timesteps that the host repeats or that change nothing; `note` is a warning for the user.
     """
@@ -109,7 +109,7 @@ class _Grid:
 
 
 def _grids(host: Any) -> Iterator[Callable[[], _Grid]]:
-    """The readings of a host's tables, the likeliest first; to call one may be a ValueError."""
+    """Yield the possible readings of a host's tables, the likeliest first. Calling one may raise ValueError."""
     times = [float(t) for t in host.timesteps]
     if host.config.get("prediction_type") == "trigflow":
         angles = [Level(math.cos(t), math.sin(t), t) for t in times]
@@ -140,7 +140,7 @@ def _tabulated(alphas_cumprod: Tensor, final: float, time: float) -> Level:
 
 
 def _grid(host: Any, starts: list[Level], ends: list[Level], unit: Callable[[Level], float] = lambda _: 1.0) -> _Grid:
-    """The steps from starts[i] to ends[i], but for those that leave the noise as it is."""
+    """Return the steps from starts[i] to ends[i], without those that do not change the noise."""
     steps = list(zip(starts, ends, strict=False))
     repeats = [_alike(t, later) for (t, _), (later, _) in pairwise(steps)] + [False]  # the last one stays
     step_indices = tuple(i for i, (t, s) in enumerate(steps) if not repeats[i] and not _alike(t, s))
@@ -178,11 +178,11 @@ def _samplers(host: Any) -> Iterator[Sampler]:
 
 
 class _UnknownStep(ValueError):
-    """The host's tables can be read, but its step is none of ours: another scheduler would do."""
+    """The host's tables can be read, but its step is not one of ours. Another scheduler would work."""
 
 
 def _fit(host: Any) -> Reading:
-    """The first reading that agrees with the host's own steps; ValueError with what is wrong with the likeliest."""
+    """Return the first reading that agrees with the host's own steps. Raise ValueError about the likeliest one."""
     probe = functools.cache(functools.partial(_probe, host))
     problems: list[ValueError] = []
     for build in _grids(host):
@@ -204,7 +204,7 @@ def _fit(host: Any) -> Reading:
 
 
 class _Response(NamedTuple):
-    """What a step of the host makes of x alone, of an output alone (both LARGE everywhere) and of the noise z alone."""
+    """The result of a step of the host for x alone, for an output alone (both LARGE everywhere) and for the noise z alone."""
 
     of_x: Tensor
     of_out: Tensor
@@ -265,7 +265,7 @@ def _note(host: Any, sampler: Sampler) -> str:
 
 
 def _refusal(host: Any, problem: ValueError) -> str:
-    """Why the host cannot be read and what to do: change a field of its config, or take another scheduler."""
+    """Return why the host cannot be read, and the fix: a field of its config to change, or another scheduler."""
     name, config = type(host).__name__, host.config
     why, remedy = next((reason for start, reason in REASONS.items() if name.startswith(start)), str(problem)), None
     if isinstance(problem, _UnknownStep) and not name.startswith("EDM"):

@@ -1,4 +1,4 @@
-"""The conversation between one program and one pipeline loop: questions out, answers in."""
+"""Connects one program with one pipeline loop: latents that it requests go out, the network's outputs come in."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Generic
@@ -12,11 +12,11 @@ from renoise.programs import Program, Result
 
 
 class Finished(Exception):
-    """The program has its result before the pipeline's loop begins: there is nothing to ask, and the pipeline is left."""
+    """Raised to leave the pipeline before its loop, because the program already has its result."""
 
 
 class Session(Generic[Result]):
-    """The conversation between one program and one pipeline loop."""
+    """The exchange between one program and one pipeline loop."""
 
     def __init__(
         self, program: Callable[[Reading], Program[Result]], decode: Callable[[Result], Tensor] | None = None
@@ -69,7 +69,7 @@ class Session(Generic[Result]):
 
     @property
     def true_index(self) -> int:
-        """The number of the host's timestep that the question is about."""
+        """The index of the host's timestep for the current request."""
         assert self.reading is not None
         return self.reading.step_indices[self.index]
 
