@@ -116,14 +116,14 @@ def invert(
     call = embeddings.for_images(call, len(x_0))
     prompts = per_image(prompt, len(x_0), "prompt")
     negatives = None if negative_prompt is None else per_image(negative_prompt, len(x_0), "negative_prompt")
-    this = Call(pipe, prompts, negatives, guidance_scale, height, width, count, call)
+    pipeline_call = Call(pipe, prompts, negatives, guidance_scale, height, width, count, call)
     photograph = Photograph(x_0, seed, aspect=height / width)
     used: Method | None = None
     last = deque[Answer](maxlen=2)
 
     def program(reading: Reading) -> Program[Inverted]:
         nonlocal used
-        steps = this.steps(reading)
+        steps = pipeline_call.steps(reading)
         start = first_step(len(steps), strength)
         used = (chosen or method_for_steps(pipe, steps)).prepare(steps, start)
         inverting = watch(used.checked_invert(steps[start:], photograph), lambda *answer: last.append(Answer(*answer)))
@@ -131,7 +131,7 @@ def invert(
 
     began = time.perf_counter()
     measure = measure and pictures is not None
-    run = this.drive(
+    run = pipeline_call.drive(
         program,
         tuple(x_0.shape),
         output_type="pt" if measure else "latent",
@@ -139,10 +139,10 @@ def invert(
         gradients=chosen is not None and GRADIENTS in chosen.needs,
     )
     assert used is not None
-    inversion = _inversion(run, this, used, photograph, strength, time.perf_counter() - began)
+    inversion = _inversion(run, pipeline_call, used, photograph, strength, time.perf_counter() - began)
     if measure and run.output is not None:
         assert pictures is not None
-        inversion = _measured(inversion, this, used, pictures, autoencoding.pictures_of(run.output), last)
+        inversion = _measured(inversion, pipeline_call, used, pictures, autoencoding.pictures_of(run.output), last)
     for note in inversion.warnings:
         warnings.warn(note, stacklevel=2)
     return inversion

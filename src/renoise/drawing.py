@@ -131,13 +131,13 @@ def edit(
     if follows or PHOTOGRAPH in method.needs:
         replay = replay.with_trajectory()
     allowed = None if mask is None else replay.found_mask(prompts) if auto else replay.given_mask(mask)
-    this, how = replay.edit_call(prompts, negatives, guidance_scale, pseudo_guidance, source_correction)
+    pipeline_call, settings = replay.edit_call(prompts, negatives, guidance_scale, pseudo_guidance, source_correction)
 
     def program(steps: Sequence[Step], source: Source) -> Program[Tensor]:
         at_latents = None if allowed is None else masks.at_latents(allowed, source.x_T, replay.aspect)
-        return method.draw(steps, source, replace(how, mask=at_latents))
+        return method.draw(steps, source, replace(settings, mask=at_latents))
 
-    run = replay.run(program, this, output_type=output_type, progress=progress)
+    run = replay.run(program, pipeline_call, output_type=output_type, progress=progress)
     return as_asked(run, output_type, _outside(inversion, allowed, original))
 
 

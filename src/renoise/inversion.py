@@ -130,8 +130,9 @@ class Inversion:
                 header = (file.metadata() or {}).get("renoise")
                 if header is None:
                     raise ValueError(f"{path} is a .safetensors file, but no inversion of renoise")
+                names = file.keys()
                 # The tensors of a memory-mapped file are invalid after it is closed, so they are copied.
-                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+                tensors = {name: file.get_tensor(name).clone() for name in names}
         except (SafetensorError, OverflowError) as error:
             raise ValueError(f"{path} is no inversion of renoise, or damaged: {error}") from None
         try:

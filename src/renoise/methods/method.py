@@ -4,6 +4,7 @@ A method is a frozen dataclass whose fields are its settings. `renoise.invert(pi
 `invert`, and `renoise.edit` its `draw`. docs/adding-a-method.md shows how to add a method.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,7 +26,7 @@ EDIT_OPTIONS = frozenset({"negative_prompt", "pseudo_guidance", "source_correcti
 LIKE_NOISE = 0.5, 2.0  # range of the standard deviation of an x_T that can be edited
 
 
-class Method:
+class Method(ABC):
     """Base class of all methods.
 
     Attributes:
@@ -47,6 +48,7 @@ class Method:
     reconstructs: ClassVar[bool] = False
     pipeline_guides_rows: ClassVar[bool] = False
 
+    @abstractmethod
     def invert(self, steps: "Sequence[Step]", photograph: "Photograph") -> "Program[Inverted]":
         """Find the noise from which the sampler draws the photograph.
 
@@ -54,7 +56,6 @@ class Method:
             steps: the sampler steps, noisiest first.
             photograph: the clean latents and random numbers.
         """
-        raise NotImplementedError
 
     def checked_invert(self, steps: "Sequence[Step]", photograph: "Photograph") -> "Program[Inverted]":
         """Run `invert`, and check what it returns."""
