@@ -63,7 +63,7 @@ orchard: $(RUN)
 	$(BIN)/python -m training.decoder --data "$(DATA)" --seeds 0 --draw
 	$(BIN)/python -m training.decoder --data "$(DATA)" --seeds 0 --minutes 40
 	$(BIN)/python -m training.export --data "$(DATA)"
-	$(BIN)/python -m training.classifier --data "$(DATA)" --seeds 0 1 2 --minutes 5
+	$(BIN)/python -m training.judge --data "$(DATA)" --minutes 14
 	$(BIN)/python -m training.example
 	$(BIN)/python -m training.evaluate --data "$(DATA)" --count 400
 	$(BIN)/python -m training.distill turbo --data "$(DATA)" --seeds 0 1 2 --minutes 35 $(RANKS)

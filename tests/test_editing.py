@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import renoise
-from renoise import ReNoise, images, masks, programs
+from renoise import ReNoise, images, layout, masks, programs
 from renoise.edits import Edit, Source
 from renoise.methods.flowedit import FlowEdit
 from renoise.methods.renoise import FOR_STOCHASTIC
@@ -20,7 +20,7 @@ from renoise.step import plan
 from tests.tiny import TINY, Tiny, relative
 
 STEPS = 4
-LOOSE = ReNoise(iterations=1, tolerance=0.0)  # far from converged, on purpose
+LOOSE = ReNoise(iterations=1, tolerance=0.0, editability=0.0)  # far from converged, on purpose
 KINDS = pytest.mark.parametrize("name", ["sd", "sdxl_turbo", "sd3", "flux", "qwen_image", "lcm_lora"])
 
 
@@ -74,7 +74,8 @@ def test_outside_the_mask_nothing_changes(name):
     mask[..., : width // 2] = 1
     x_0 = encode(tiny.pipe, tiny.images())
     edited = renoise.edit(tiny.pipe, found, "an elephant", mask=mask, output_type="latent")
-    allowed = masks.at_latents(mask[:, :1], x_0, height / width).expand_as(x_0) > 0
+    edited, x_0 = (layout.maps(x, height / width) for x in (edited, x_0))
+    allowed = masks.at_maps(mask[:, :1], x_0, height / width).expand_as(x_0) > 0
     assert torch.allclose(edited[~allowed], x_0[~allowed], atol=1e-5)
     assert relative(edited[allowed], x_0[allowed]) > 1e-3
 
@@ -83,21 +84,40 @@ def test_a_found_mask_is_the_object_or_the_ground_up_to_the_pictures_own_outline
     x_0 = torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(0)) / 4
     inside = torch.zeros(1, 1, 32, 32)
     inside[..., 8:24, 8:24] = 1
-    assert (masks.from_difference(inside, x_0) == inside).all()
-    assert (masks.from_difference(0.4 * inside, x_0) == inside).all()  # the shaded side of an object differs less
-    assert not masks.from_difference(0.2 * inside + 0.1, x_0).any()
+
+    def found(last, first=None, once=False):
+        return masks.from_difference(last if first is None else first, last, x_0 + 3 * inside, [once])
+
+    assert (found(inside) == inside).all()
+    assert (found(0.4 * inside) == inside).all()  # the shaded side of an object differs less
+    assert not found(0.2 * inside + 0.1).any()
     for r in (0, 1, 2):  # the ground differs less near an object, or the object's rim a little too
         near, far = torch.nn.functional.max_pool2d(inside, 2 * r + 1, 1, r), torch.zeros_like(inside)
         far[..., 8 + r : 24 - r, 8 + r : 24 - r] = 1
         for apart in (1 - near, 1 - far):
-            assert (masks.from_difference(apart, x_0 + 3 * inside) == 1 - inside).all()
-    assert (masks.from_difference(torch.ones_like(inside), x_0) == 1).all()
+            assert (found(apart) == 1 - inside).all()
+            # an object that the prompts disagree about where they alone speak changes too
+            both = apart + 0.4 * (1 - apart)
+            assert (found(both, first=both) == 1).all()
+            assert (
+                found(both, first=both, once=True) == 1 - inside
+            ).all()  # unless the prompts differ in one thing only
+    assert (found(torch.ones_like(inside)) == 1).all()
 
 
-def test_the_prompts_are_compared_at_the_two_cleanest_of_the_noisy_steps():
+def test_prompts_differ_once_in_an_object_or_its_background_and_twice_in_both():
+    source = "a photo of a red apple on a white background"
+    assert masks.differ_once(source, "a photo of a yellow lemon on a white background")
+    assert masks.differ_once(source, "a photo of a red apple on an orange background")
+    assert masks.differ_once(source, "a photo of a red apple and a plum on a white background")
+    assert not masks.differ_once(source, "a photo of a lemon on a blue background")
+    assert masks.differ_once("", "")  # prompt embeddings
+
+
+def test_the_prompts_are_compared_at_the_first_step_and_the_cleanest_of_the_noisy_ones():
     levels = [Level.preserving(a, t) for a, t in ((0.005, 999), (0.02, 800), (0.08, 700), (0.4, 400), (1.0, 0))]
     steps = plan(Schedule(tuple(levels)), DDIM(), EPSILON)
-    assert masks.comparison_steps(steps) == [1, 2]
+    assert masks.comparison_steps(steps) == [0, 2]
     assert masks.comparison_steps(steps[2:]) == [0]
     assert masks.comparison_steps(steps[3:]) == [0]  # where none is noisy: the first that is taken
 
@@ -117,15 +137,16 @@ def test_the_target_is_compared_with_what_the_course_knows_of_the_source():
 
     found = programs.run(FOR_STOCHASTIC.invert(steps, programs.Photograph(x_0)), steps, source)
     program = masks.difference(steps, Source(found.x_T, found.noises, found.trajectory), 1.0)
-    (apart,) = programs.run(program, steps, target)
+    maps = programs.run(program, steps, target)
     assert asked == [2, 2]  # each picture once at either level, under the target prompt
-    assert (apart[..., :3] > 0.99).all()
-    assert (apart[..., 5:] < 1e-3).all()
+    for apart in maps:
+        assert (apart[..., :3] > 0.99).all()
+        assert (apart[..., 5:] < 1e-3).all()
 
 
 @pytest.mark.parametrize("name", ["sd", "sdxl_turbo", "flux"])
 def test_the_source_correction_adds_nothing_to_an_exact_inversion_and_much_to_a_poor_one(name):
-    exact = ReNoise(iterations=200, tolerance=1e-7)
+    exact = ReNoise(iterations=200, tolerance=1e-7, editability=0.0)
     apart = []
     for method in (exact, LOOSE):
         tiny, found = inverted(name, contractive=True, method=method)
@@ -141,7 +162,7 @@ def test_the_source_correction_adds_nothing_to_an_exact_inversion_and_much_to_a_
 def test_a_mask_of_ones_own_is_averaged_over_each_latent_pixel():
     mask = torch.zeros(1, 1, 64, 64)
     mask[..., :36] = 1
-    latents = masks.at_latents(mask, torch.zeros(1, 4, 8, 8), 1.0)
+    latents = masks.at_maps(mask, torch.zeros(1, 4, 8, 8), 1.0)
     assert latents[0, 0, 4].tolist() == pytest.approx([1, 1, 1, 1, 1 / 2, 0, 0, 0])
 
 
@@ -178,6 +199,9 @@ def test_the_originals_pixels_are_put_back():
     ("arguments", "message"),
     [
         (dict(source_correction=1.5), "source_correction"),
+        (dict(editability=-0.1), "editability"),
+        (dict(editability=float("nan")), "editability"),
+        (dict(seed=-1), "seed"),
         (dict(original=torch.zeros(2, 3, 64, 64)), "mask"),
         (dict(source_correction=0.5, num_inference_steps=7), "num_inference_steps"),
         (dict(num_inference_steps=0), "num_inference_steps"),
@@ -347,7 +371,7 @@ def test_the_source_of_an_edit_keeps_its_own_second_prompt(tmp_path):
 
 
 def test_a_second_prompt_of_the_edit_alone_is_not_the_sources():
-    exact = ReNoise(iterations=200, tolerance=1e-7)
+    exact = ReNoise(iterations=200, tolerance=1e-7, editability=0.0)
     tiny, found = inverted("sdxl", contractive=True, method=exact)
     more = dict(prompt_2=["an elephant, detailed"] * 2, output_type="latent")
     edits = [renoise.edit(tiny.pipe, found, "an elephant", source_correction=k, **more) for k in (0.0, 1.0)]

@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from renoise import regularize
+from renoise import layout, regularize
 
 
 def pair_loss(n: torch.Tensor, rolls: random.Random) -> torch.Tensor:
@@ -87,11 +87,11 @@ def test_each_image_is_moved_by_itself():
 def test_every_layout_is_read_as_maps():
     n = normal(2, 4, 6, 10)
     video, tokens = n.unsqueeze(2), n.flatten(2).transpose(1, 2)
-    torch.testing.assert_close(regularize.maps(video), n)
-    torch.testing.assert_close(regularize.maps(tokens, aspect=0.6), n)
+    torch.testing.assert_close(layout.maps(video), n)
+    torch.testing.assert_close(layout.maps(tokens, aspect=0.6), n)
     reference = normal(2, 4, 6, 10, seed=1)
     plain = regularize.EditLoss(10, 0.05, reference, "0")(n, 1)
     packed = regularize.EditLoss(10, 0.05, reference.flatten(2).transpose(1, 2), "0", aspect=0.6)(tokens, 1)
     torch.testing.assert_close(packed, plain.flatten(2).transpose(1, 2))
     with pytest.raises(ValueError, match="no grid"):
-        regularize.maps(normal(1, 7, 4), aspect=1.0)
+        layout.maps(normal(1, 7, 4), aspect=1.0)

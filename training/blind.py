@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from renoise.bench import classifier
 from renoise.bench.fruits import Photos, compose, described, kind_of, parse, read_photos
 from renoise.strip import strip
 
 from .common import device
+from .data import held_out
 from .evaluate import generate, load, one_of_each
 
 COLUMNS, PER_SHEET = 6, 18
@@ -62,7 +62,7 @@ def make(args: argparse.Namespace) -> None:
             f"{args.out} is there already, perhaps with answers: move it away first, or name another --out"
         )
     photos = read_photos(args.data, "fruits_train")
-    captions = [*classifier.held_out(args.data, "fruits_test_sequences", 40)[2], *one_of_each(args.data)]
+    captions = [*held_out(read_photos(args.data, "fruits_test_sequences"), 40)[2], *one_of_each(args.data)]
     pipe = load(args.model, device())
     sets = [("drawings", generate(pipe, captions, seed)) for seed in args.seeds]
     sets += [("photographs", photographs(photos, captions, seed)) for seed in args.seeds]

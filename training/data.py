@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from renoise.bench.fruits import NAMES, PREFIX, SIZE, Picker, compose, main_caption, read_photos
+from renoise.bench.fruits import NAMES, PREFIX, SIZE, Photos, Picker, compose, main_caption, read_photos
+from renoise.bench.judge import Wanted
 
 
 def build(root: Path, out: Path, count: int, seed: int, part: str = "fruits_train") -> None:
@@ -38,6 +39,19 @@ def build(root: Path, out: Path, count: int, seed: int, part: str = "fruits_trai
     np.savez(out / f"scenes-{seed}.npz", table=table)
     scratch.rename(out / f"scenes-{seed}.npy")
     print(f"{count} scenes in {time.time() - start:.0f} s", flush=True)
+
+
+def held_out(photos: Photos, count: int, seed: int = 7) -> tuple[np.ndarray, list[Wanted], list[str]]:
+    """Compose scenes from held-out photographs like those of the data set; pictures, what they show, and captions."""
+    pick, kinds, rng = Picker(photos), photos.kinds, np.random.default_rng(seed)
+    images, shown, captions = [], [], []
+    for _ in range(count):
+        i, j = pick(rng), pick(rng) if rng.random() < 0.4 else None
+        background = str(rng.choice(NAMES))
+        images.append(compose(photos, i, j, background, rng))
+        shown.append((tuple((kinds[k], None) for k in (i, j) if k is not None), background))
+        captions.append(main_caption(photos.phrases[i][0], None if j is None else photos.phrases[j][0], background))
+    return np.stack(images), shown, captions
 
 
 def load_scenes(out: Path, seeds: list[int]) -> tuple[list[np.ndarray], np.ndarray]:

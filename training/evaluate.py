@@ -1,7 +1,7 @@
 """Measure `orchard` on held-out photographs and draw a grid of samples; prints one JSON object and a Markdown table.
 
 (a) PSNR of the autoencoder on held-out scenes of fruits never seen, whole and inside the fruits,
-(b) how often a classifier trained on real photographs names generated scenes as their captions do, against how often it
+(b) how often a judge trained on real photographs names generated scenes as their captions do, against how often it
     names real scenes composed from held-out rotations so, with the same captions,
 (c) GFLOP of one call of the denoiser, and (d) the folder's size.
 """
@@ -10,6 +10,7 @@ import argparse
 import json
 import time
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,12 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from renoise.bench import classifier
+from renoise.bench import judge as judges
 from renoise.bench.fruits import kind_of, main_caption, read_photos, read_scenes, read_words
-from renoise.bench.tasks import Label, same_label
+from renoise.bench.judge import Judge, Wanted, succeeded
 
 from .common import device, psnr, to_tensor
+from .data import held_out
 from .export import folder_size
 
 SHOWN = [
@@ -108,15 +110,18 @@ def gflop(pipe: StableDiffusionPipeline) -> float:
     return counter.get_total_flops() / 1e9
 
 
-def named(judge: classifier.Classifier, images: np.ndarray, names: list[Label]) -> dict[str, float]:
-    """Shares of pictures whose kinds and background are all named right; in order; and each alone."""
-    labels = judge.classify(images)
-    pairs = list(zip(labels, names, strict=True))
+def named(judge: Judge, images: np.ndarray, shown: list[Wanted]) -> dict[str, float]:
+    """Shares of pictures whose kinds and background are all named right; that are also accepted; in order; and each alone."""
+    pairs = list(zip(judge.judge(images), shown, strict=True))
+    kinds = [([kind for kind, _ in a.fruits], [kind for kind, _ in b[0]]) for a, b in pairs]
     return {
-        "both": float(np.mean([same_label(a, b) for a, b in pairs])),
-        "both_in_order": float(np.mean([a == b for a, b in pairs])),
-        "kinds": float(np.mean([sorted(a[0]) == sorted(b[0]) for a, b in pairs])),
-        "background": float(np.mean([a[1] == b[1] for a, b in pairs])),
+        "both": float(np.mean([succeeded(replace(a, accepted=True), b) for a, b in pairs])),
+        "both_and_accepted": float(np.mean([succeeded(*pair) for pair in pairs])),
+        "both_in_order": float(
+            np.mean([x == y and a.background == b[1] for (a, b), (x, y) in zip(pairs, kinds, strict=True)])
+        ),
+        "kinds": float(np.mean([sorted(x) == sorted(y) for x, y in kinds])),
+        "background": float(np.mean([a.background == b[1] for a, b in pairs])),
     }
 
 
@@ -132,7 +137,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, object]:
     where, start = device(args.device), time.time()
     if args.threads:
         torch.set_num_threads(args.threads)
-    pipe, judge = load(args.model, where), classifier.load().to(where)
+    pipe, judge = load(args.model, where), judges.load()
     report: dict[str, object] = {}
 
     images, captions, _ = read_scenes(args.data)
@@ -150,11 +155,11 @@ def evaluate(args: argparse.Namespace) -> dict[str, object]:
     textured = [n for n, c in enumerate(captions) if "strawberry" in c or "pineapple" in c][:8]
     grid(np.concatenate([images[textured], back[textured]]), len(textured), args.grids / "autoencoder.png", 2)
 
-    real, names, captions = classifier.held_out(args.data, "fruits_test_sequences", args.count)
+    real, names, captions = held_out(read_photos(args.data, "fruits_test_sequences"), args.count)
     report["real"] = named(judge, real, names)
     back = reconstruct(pipe, real)
     report["real_through_autoencoder"] = named(judge, back, names)
-    unseen, unseen_names, _ = classifier.held_out(args.data, "fruits_test_objects", args.count)
+    unseen, unseen_names, _ = held_out(read_photos(args.data, "fruits_test_objects"), args.count)
     report["real_unseen_objects"] = named(judge, unseen, unseen_names)
     begin = time.time()
     made = generate(pipe, captions, args.seed, args.guidance, args.steps)

@@ -1,6 +1,6 @@
 """Measure the few-step siblings beside their teacher: names, sharpness, time; prints one JSON object and a Markdown table.
 
-*Named right*: how often the classifier names the generated scenes as their captions do, against the teacher with guidance at 50
+*Named right*: how often the judge names the generated scenes as their captions do, against the teacher with guidance at 50
 DDIM steps. *Sharpness*: RMS of the pictures' Laplacian, against that of real scenes with the same captions.
 """
 
@@ -10,8 +10,10 @@ import time
 from pathlib import Path
 
 import renoise
-from renoise.bench import classifier
+from renoise.bench import judge as judges
+from renoise.bench.fruits import read_photos
 
+from .data import held_out
 from .evaluate import SHOWN, generate, grid, named, sharpness
 
 ROWS = [  # model, steps, guidance
@@ -28,8 +30,8 @@ ROWS = [  # model, steps, guidance
 
 
 def evaluate(args: argparse.Namespace) -> list[dict]:
-    judge = classifier.load()
-    real, names, captions = classifier.held_out(args.data, "fruits_test_sequences", args.count)
+    judge = judges.load()
+    real, names, captions = held_out(read_photos(args.data, "fruits_test_sequences"), args.count)
     rows = [{"model": "real scenes", "both": named(judge, real, names)["both"], "sharpness": sharpness(real)}]
     for model, steps, guidance in ROWS:
         pipe, begin = renoise.load(model, device="cpu"), time.time()

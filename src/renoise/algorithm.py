@@ -48,10 +48,10 @@ class Solution:
     calls: int
 
     @classmethod
-    def without_iteration(cls, x_t: Tensor) -> "Solution":
-        """Return a given x_t as the solution, for a step that the noise correction makes exact."""
+    def without_iteration(cls, x_t: Tensor, epsilon: Tensor | None = None) -> "Solution":
+        """Return a given x_t as the solution, with its noise ε if that is known."""
         none = torch.zeros(len(x_t), device=x_t.device)
-        return cls(x_t, torch.zeros_like(x_t), none, none.long(), none > 0, 0)
+        return cls(x_t, torch.zeros_like(x_t) if epsilon is None else epsilon, none, none.long(), none > 0, 0)
 
 
 def solve(

@@ -20,18 +20,18 @@ import torch
 from torch import Tensor
 
 from renoise import images, methods
-from renoise.drawing import Picture, as_asked, edit, reconstruct
+from renoise.drawing import LARGEST_SEED, Picture, as_asked, edit, reconstruct
 from renoise.edits import Source
 from renoise.inversion import Inversion
 from renoise.methods import Method
-from renoise.methods.method import GRADIENTS, STOCHASTIC
+from renoise.methods.method import GRADIENTS
 from renoise.methods.renoise import ReNoise
 from renoise.metrics import psnr
 from renoise.pipelines import embeddings, identity
 from renoise.pipelines import latents as autoencoding
-from renoise.pipelines.arguments import eta_of, split_for_file, step_count
+from renoise.pipelines.arguments import split_for_file, step_count
 from renoise.pipelines.call import Call, first_step
-from renoise.pipelines.defaults import default_method, method_for_steps
+from renoise.pipelines.defaults import default_method, method_for_steps, with_noise
 from renoise.pipelines.driver import Run
 from renoise.pipelines.finding import find
 from renoise.pipelines.guidance import unguided
@@ -43,10 +43,11 @@ from renoise.programs import Answer, Inverted, Photograph, Program, Progress, dr
 from renoise.record import Metrics, Record, plain_settings
 from renoise.replay import Replay
 from renoise.scalars import integer, plain, real
+from renoise.spectrum import of_inversion
 from renoise.step import Step
 
-LARGEST_SEED = 2**40  # programs.Photograph adds a larger number for each purpose of its noise
 LARGEST_DROP = 3.0  # dB below the autoencoder alone: more can be seen
+LARGEST_REMAINDER = 0.5  # of x_0: an edit can then keep little of the photograph
 SAME_ANSWER = 1e-3  # relative difference between two answers to one question; more than an accelerator's rounding
 
 __all__ = ["default_method", "edit", "invert", "load", "reconstruct"]
@@ -85,7 +86,9 @@ def invert(
         seed: decides all random numbers; they are the same for every image and on every device.
         height, width: size of the picture in pixels. None takes the preset's, or the pipeline's default.
         latents: clean latents (B, ...) as the pipeline's loop has them, instead of `image`.
-        measure: reconstruct afterwards, for `psnr` and `autoencoder_psnr`. Costs one network evaluation a step, and two more.
+        measure: draw the photograph again afterwards, for `psnr`, `autoencoder_psnr` and the remainder, which a file needs to
+            bring the photograph back. Costs one network evaluation a step, and two more. An inversion that is only edited needs
+            none of it.
         progress: called with (evaluations made, evaluations expected).
         **call: more arguments of the pipeline, such as a ControlNet's picture, or `prompt_embeds` instead of a prompt.
 
@@ -105,9 +108,8 @@ def invert(
     chosen = None if method is None or method == ReNoise.name else methods.get(method)
     preset = find(pipe)
     call = {**(preset.call if preset else {}), **call}
-    if chosen is not None and STOCHASTIC in chosen.needs and "eta" not in call and eta_of(pipe, call) == 0.0:
-        call["eta"] = 1.0  # DDIM draws noise if it is asked to
     count = step_count(pipe, num_inference_steps, preset)
+    call = with_noise(pipe, call, count, chosen)
     if guidance_scale is None:
         guidance_scale = preset.guidance_scale if preset else unguided(pipe)
     height, width = autoencoding.picture_size(pipe, preset, height, width)
@@ -140,9 +142,10 @@ def invert(
     )
     assert used is not None
     inversion = _inversion(run, pipeline_call, used, photograph, strength, time.perf_counter() - began)
-    if measure and run.output is not None:
+    if measure:
         assert pictures is not None
-        inversion = _measured(inversion, pipeline_call, used, pictures, autoencoding.pictures_of(run.output), last)
+        decoded = None if run.output is None else autoencoding.pictures_of(run.output)
+        inversion = _measured(inversion, pipeline_call, used, pictures, decoded, last)
     for note in inversion.warnings:
         warnings.warn(note, stacklevel=2)
     return inversion
@@ -156,7 +159,8 @@ def _inversion(
     start = len(levels) - 1 - len(found.trajectory)
     notes = too_long(pipe, call.prompts + (call.negative_prompts or []), call.extra)
     notes += [run.reading.note] if run.reading.note else []
-    notes += method.warnings(found, call.steps(run.reading)[start:], to_noise=start == 0)
+    spectrum = of_inversion(found, levels[start], photograph.aspect)
+    notes += method.warnings(found, call.steps(run.reading)[start:], spectrum)
     plain, required = split_for_file(call.extra)
     record = Record(
         model=identity.identity(pipe),
@@ -181,16 +185,16 @@ def _inversion(
         versions={name: version(name) for name in ("renoise", "diffusers", "transformers", "torch")},
         call=plain,
         required_arguments=required,
-        metrics=Metrics.of(found, run.evaluations, seconds, notes),
+        metrics=Metrics.of(found, spectrum, run.evaluations, seconds, notes),
     )
     kept = {name: call.extra[name] for name in required}
-    return Inversion(found.x_T, found.noises, record, found.trajectory, kept)
+    return Inversion(found.x_T, found.noises, record, found.trajectory, arguments=kept)
 
 
 def _measured(
-    inversion: Inversion, call: Call, method: Method, pictures: Tensor, decoded: Tensor, last: Sequence[Answer]
+    inversion: Inversion, call: Call, method: Method, pictures: Tensor, decoded: Tensor | None, last: Sequence[Answer]
 ) -> Inversion:
-    """Reconstruct the photographs (B, 3, H, W), and record how close they and the autoencoder's pictures come.
+    """Draw the photographs (B, 3, H, W) again, and record the remainder and how close they and the autoencoder's pictures come.
 
     The network is first asked the inversion's last two questions again, which it must answer alike. They come in reverse order,
     because a cache that answers every other question from the one before would repeat itself in the same order.
@@ -202,19 +206,27 @@ def _measured(
             again.append((yield question.x, question.i))
         return (yield from generate(steps, source.x_T, source.noises))
 
+    assert inversion.trajectory is not None
+    x_0 = inversion.trajectory[-1]
     replay = Replay(call.pipe, inversion, {})
-    drawn = as_asked(replay.run(program, replay.source_call, output_type="pt"), "pt")
+    run = replay.run(program, replay.source_call, output_type="pt")
+    drawn, decoded = as_asked(run, "pt"), replay.photographs() if decoded is None else decoded
     reached, ceiling = (psnr(p.to(pictures), pictures).tolist() for p in (drawn, decoded))
     notes = list(inversion.warnings) + _memory_warnings([answer.out for answer in reversed(last)], again)
+    remainder = x_0 - run.result.to(x_0)
+    lost = (remainder.flatten(1).norm(dim=1) / x_0.flatten(1).norm(dim=1).clamp_min(1e-12)).tolist()
     if method.reconstructs:
-        notes += _drop_warnings(ceiling, reached, method)
-    metrics = replace(inversion.record.metrics, psnr=reached, autoencoder_psnr=ceiling, warnings=notes)
-    return replace(inversion, record=replace(inversion.record, metrics=metrics))
+        notes += _drop_warnings(ceiling, reached, lost, method)
+    figures = {"psnr": reached, "autoencoder_psnr": ceiling, "remainder": lost, "warnings": notes}
+    record = replace(inversion.record, metrics=replace(inversion.record.metrics, **figures))
+    return replace(inversion, remainder=remainder, record=record)
 
 
 def _memory_warnings(before: list[Tensor], after: list[Tensor]) -> list[str]:
     """Warn if the network answered the same questions (B, ...) differently the second time."""
     pairs = [(a.float(), b.float()) for a, b in zip(before, after, strict=True)]
+    if not pairs:
+        return []
     difference = max(((b - a).norm() / a.norm().clamp_min(1e-12)).item() for a, b in pairs)
     if difference <= max(SAME_ANSWER, 4 * torch.finfo(before[0].dtype).eps):
         return []
@@ -224,8 +236,13 @@ def _memory_warnings(before: list[Tensor], after: list[Tensor]) -> list[str]:
     ]
 
 
-def _drop_warnings(ceiling: list[float], reached: list[float], method: Method) -> list[str]:
-    """Warn if the photographs do not come back: some steps amplify what a small residual leaves."""
+def _drop_warnings(ceiling: list[float], reached: list[float], lost: list[float], method: Method) -> list[str]:
+    """Warn if the noise alone does not draw the photographs: some steps amplify what a small residual leaves."""
+    if (
+        isinstance(method, ReNoise) and method.noised_below > 0
+    ):  # part of the photograph is left to the remainder on purpose
+        what = f"the noise alone draws little of the photograph, the remainder is {max(lost):.0%} of it"
+        return [f"{what}: try more steps, or noised_below=0"] if max(lost) > LARGEST_REMAINDER else []
     drops = [most - got for most, got in zip(ceiling, reached, strict=True)]
     if not max(drops) > LARGEST_DROP:
         return []

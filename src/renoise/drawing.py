@@ -2,15 +2,17 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from renoise import images, masks
+from renoise import images, layout, masks
+from renoise.blending import join, join_found
+from renoise.editing import with_editable_noise
 from renoise.edits import Source
 from renoise.inversion import Inversion
+from renoise.methods import Method
 from renoise.methods.method import AUTO_MASK, PHOTOGRAPH
 from renoise.pipelines.driver import Run
 from renoise.pipelines.embeddings import replaces_text
@@ -20,17 +22,19 @@ from renoise.pipelines.latents import pictures_of
 from renoise.pipelines.prompts import per_image, too_long
 from renoise.programs import Program, Progress, generate
 from renoise.replay import Replay
-from renoise.scalars import real
+from renoise.scalars import integer, real
 from renoise.step import Step
 
 Picture = Any  # a path, a PIL image, a NumPy array, or a tensor (3, H, W) or (B, 3, H, W) in [0, 1]
 AUTO, EVERYWHERE = "auto", "none"
+LARGEST_SEED = 2**40
 
 
 def reconstruct(
     pipe: Any,
     inversion: Inversion,
     *,
+    remainder: bool = True,
     num_inference_steps: int | None = None,
     output_type: str = "pil",
     progress: Progress | None = None,
@@ -39,6 +43,8 @@ def reconstruct(
     """Draw the photographs again from their noise.
 
     Args:
+        remainder: add what the noise does not draw, if the inversion holds it, so that the autoencoder's picture of the
+            photograph comes back. It belongs to the inversion's own steps, and is left out for others.
         num_inference_steps: may differ from the inversion's for deterministic samplers. None is the inversion's.
         output_type: "pil" for a list of PIL images, "pt" for a tensor (B, 3, H, W) in [0, 1], "latent" for x_0 (B, ...) as the
             pipeline's loop has it.
@@ -50,9 +56,11 @@ def reconstruct(
             finite.
     """
     replay = Replay(pipe, inversion, call, num_inference_steps)
+    add = remainder and num_inference_steps in (None, inversion.record.num_inference_steps)
 
     def program(steps: Sequence[Step], source: Source) -> Program[Tensor]:
-        return generate(steps, source.x_T, source.noises)
+        x_0 = yield from generate(steps, source.x_T, source.noises)
+        return x_0 + source.remainder if add and source.remainder is not None else x_0
 
     run = replay.run(program, replay.source_call, output_type=output_type, progress=progress)
     return as_asked(run, output_type)
@@ -63,6 +71,8 @@ def edit(
     inversion: Inversion,
     prompt: str | Sequence[str] | None = None,
     *,
+    editability: float | None = None,
+    seed: int = 0,
     negative_prompt: str | Sequence[str] | None = None,
     guidance_scale: float | None = None,
     pseudo_guidance: float | None = None,
@@ -78,27 +88,34 @@ def edit(
 
     Args:
         prompt: the target prompt; one for all images or one for each. Or give `prompt_embeds` and the like.
+        editability: how freely the edit may depart from the photograph (spectrum.py), in [0, 1]: 0 draws from the noise as it was
+            found, 1 makes a new drawing. None is the choice of the inversion's method, and 0 for an unchanged prompt, so that
+            the photograph comes back.
+        seed: seed of the fresh noise that replaces the photograph's. Another seed gives another picture.
         negative_prompt: None is the source prompt, as in the paper, wherever the pipeline guides. The inversion's own negative
-            prompt
-            is not used.
+            prompt is not used.
         guidance_scale: None is the preset's for editing, or the inversion's if that is more. More keeps less of the photograph.
         pseudo_guidance: guidance by a row of its own instead of the pipeline's, for pipelines that do not guide (FLUX).
         source_correction: in [0, 1], how much of what an inexact inversion lacks is added (editing.py). Costs one evaluation more
             a step.
         mask: white where the picture may change. "auto" finds where the prompts' predictions differ, "none" is everywhere;
-            None is the preset's choice.
-        original: the photographs, whose pixels are put back outside the mask.
+            None is the preset's choice. The noise changes inside it only, and the edit is joined to the photograph there.
+        original: the photographs, whose own pixels surround the edit instead of the autoencoder's.
         num_inference_steps, output_type, progress, **call: as in `reconstruct`.
 
     Raises:
         ValueError: an argument cannot be used. The message names it, and the fix.
     """
-    source_correction = real("source_correction", source_correction)
+    source_correction, seed = real("source_correction", source_correction), integer("seed", seed)
     guidance_scale = None if guidance_scale is None else real("guidance_scale", guidance_scale)
     pseudo_guidance = None if pseudo_guidance is None else real("pseudo_guidance", pseudo_guidance)
+    editability = None if editability is None else real("editability", editability)
     guidance_given = guidance_scale is not None
-    if not 0 <= source_correction <= 1:
-        raise ValueError(f"source_correction must lie in [0, 1], got {source_correction}")
+    for name, value in (("source_correction", source_correction), ("editability", editability)):
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f"{name} must lie in [0, 1], got {value}")
+    if not 0 <= seed < LARGEST_SEED:
+        raise ValueError(f"seed must lie in 0 … {LARGEST_SEED - 1}, got {seed}")
     replay, own_steps = (
         Replay(pipe, inversion, call, num_inference_steps, edit=True),
         num_inference_steps in (None, inversion.record.num_inference_steps),
@@ -109,7 +126,7 @@ def edit(
     method = replay.method
     method.check({
         "negative_prompt": negative_prompt, "pseudo_guidance": pseudo_guidance, "source_correction": source_correction or None,
-        "mask": mask, AUTO_MASK: True if auto else None,
+        "mask": mask, AUTO_MASK: True if auto else None, "editability": editability or None,
     })  # fmt: skip
     if original is not None and mask is None:
         raise ValueError("original= puts back what lies outside a mask: give mask= too")
@@ -130,15 +147,43 @@ def edit(
         warnings.warn(note, stacklevel=2)
     if follows or PHOTOGRAPH in method.needs:
         replay = replay.with_trajectory()
-    allowed = None if mask is None else replay.found_mask(prompts) if auto else replay.given_mask(mask)
+    around = None if original is None else _pixels(inversion, original)
+    wants_photographs = mask is not None and original is None and output_type != "latent"
     pipeline_call, settings = replay.edit_call(prompts, negatives, guidance_scale, pseudo_guidance, source_correction)
+    unchanged = [negatives is None and not replaces_text(call) and pair[0] == pair[1]
+                 for pair in zip(prompts, inversion.prompt, strict=True)]  # fmt: skip
+    allowed = None
+    if auto:
+        allowed, photographs = replay.found_mask(prompts, wants_photographs)
+        around = photographs if around is None else around
+        # equal prompts differ by rounding errors
+        allowed = allowed * ~torch.tensor(unchanged, device=allowed.device).reshape(-1, 1, 1, 1)
+    elif mask is not None:
+        allowed = replay.given_mask(mask)
+        around = replay.photographs() if wants_photographs else around
+    e = _editabilities(editability, method, unchanged, inversion.latents, replay.aspect)
 
     def program(steps: Sequence[Step], source: Source) -> Program[Tensor]:
-        at_latents = None if allowed is None else masks.at_latents(allowed, source.x_T, replay.aspect)
-        return method.draw(steps, source, replace(settings, mask=at_latents))
+        m = None if allowed is None else masks.at_maps(allowed, source.x_T, replay.aspect)
+        changed = with_editable_noise(source, e, m, seed, replay.aspect)
+        x = yield from method.draw(steps, changed, settings)
+        if source.remainder is not None and method.reconstructs and own_steps:
+            share = (1 - 2 * e).clamp_min(0).to(x)
+            x = x + share.reshape(-1, *(1,) * (x.ndim - 1)) * source.remainder
+        if m is None or output_type != "latent":
+            return x
+        assert source.photograph is not None
+        x_0 = source.photograph.x_0
+        mixed = m * layout.maps(x, replay.aspect) + (1 - m) * layout.maps(x_0, replay.aspect)
+        return layout.unmaps(mixed, x.shape)
+
+    def joined(pictures: Tensor) -> Tensor:
+        assert allowed is not None
+        assert around is not None
+        return (join_found if auto else join)(pictures, around.to(pictures), allowed)
 
     run = replay.run(program, pipeline_call, output_type=output_type, progress=progress)
-    return as_asked(run, output_type, _outside(inversion, allowed, original))
+    return as_asked(run, output_type, joined if allowed is not None else None)
 
 
 def edit_defaults(
@@ -155,8 +200,8 @@ def edit_defaults(
     return guidance_scale, mask
 
 
-def as_asked(run: Run[Any], output_type: str, outside: Callable[[Tensor], Tensor] | None = None) -> Any:
-    """Return what was drawn, as asked for."""
+def as_asked(run: Run[Any], output_type: str, finish: Callable[[Tensor], Tensor] | None = None) -> Any:
+    """Return what was drawn, as asked for. `finish` changes the pictures (B, 3, H, W)."""
     if not run.result.isfinite().all():
         raise ValueError(
             "the network gave numbers that are not finite: load the pipeline in another dtype, fp32 or bf16"
@@ -168,24 +213,26 @@ def as_asked(run: Run[Any], output_type: str, outside: Callable[[Tensor], Tensor
             f"the pipeline's safety checker has blacked out {hidden} of {len(run.result)} pictures", stacklevel=3
         )
     pictures = pictures_of(run.output)[: len(run.result)]
-    pictures = outside(pictures) if outside else pictures
+    pictures = finish(pictures) if finish else pictures
     return images.to_images(pictures) if output_type == "pil" else pictures
 
 
-def _outside(
-    inversion: Inversion, allowed: Tensor | None, original: Picture | None
-) -> Callable[[Tensor], Tensor] | None:
-    """Return what puts the original's pixels back where the mask forbids a change."""
-    if allowed is None or original is None:
-        return None
-    size = (inversion.record.height, inversion.record.width)
-    kept = images.batch(original, *size)
-    if len(kept) != len(inversion):
-        raise ValueError(f"original: {len(kept)} pictures for {len(inversion)} images")
-    at_pixels = torch.nn.functional.interpolate(allowed.float(), size, mode="bilinear", align_corners=False)
+def _editabilities(
+    given: float | None, method: Method, unchanged: Sequence[bool], latents: Tensor, aspect: float
+) -> Tensor:
+    """Return the editability (B,) of each image: the user's, the method's, or 0 where the prompt is unchanged."""
+    default = method.default_editability
+    if given is None and default > 0:
+        try:
+            layout.maps(latents, aspect)
+        except ValueError:  # noise that is no map has no spatial frequencies
+            default = 0.0
+    return torch.tensor([given if given is not None else 0.0 if same else default for same in unchanged])
 
-    def put_back(pictures: Tensor) -> Tensor:
-        m, photograph = at_pixels.to(pictures), kept.to(pictures)
-        return m * pictures + (1 - m) * photograph
 
-    return put_back
+def _pixels(inversion: Inversion, original: Picture) -> Tensor:
+    """Return the photographs' own pixels (B, 3, H, W) in [0, 1]."""
+    pixels = images.batch(original, inversion.record.height, inversion.record.width)
+    if len(pixels) != len(inversion):
+        raise ValueError(f"original: {len(pixels)} pictures for {len(inversion)} images")
+    return pixels

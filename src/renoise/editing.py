@@ -11,18 +11,38 @@ paper (arXiv 2403.14602). Computing it here also works for pipelines without gui
 TurboEdit (arXiv 2408.00735). The third term corrects the error of the inversion, as in PnP Inversion (arXiv
 2310.01506). It vanishes if the inversion is exact.
 
-A mask m is 1 where the picture may change. After every step the other pixels are reset to the source's trajectory,
-x ← m x + (1 − m) x*, as in Blended Diffusion (arXiv 2111.14818). masks.py computes such a mask.
+Before, the noise is made fit for the edit, see spectrum.py. The edit is drawn everywhere, and joined to the photograph in
+pixels at the end if there is a mask, see blending.py.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from renoise.edits import NEGATIVE, SOURCE, Edit, Source
-from renoise.programs import Program
+from renoise.programs import Program, draw_noise
+from renoise.spectrum import editable
 from renoise.step import Step
+
+
+def with_editable_noise(source: Source, editability: Tensor, mask: Tensor | None, seed: int, aspect: float) -> Source:
+    """Return the source with x_T and the noises of its steps changed, so that another prompt can draw from them.
+
+    Args:
+        source: the inverted photograph.
+        editability: the editability (B,) of each image, in [0, 1], see spectrum.py.
+        mask: the weight (B or 1, 1, H, W) of the change at each position of the maps. None changes all.
+        seed: seed of the fresh noise.
+        aspect: height / width of the picture.
+    """
+    if not bool((editability > 0).any()):
+        return source
+    noises = [source.x_T, *(() if source.noises is None else source.noises)]
+    fresh = draw_noise(seed, "edit", len(noises), source.x_T)
+    x_T, *changed = (editable(n, w, editability, mask, aspect) for n, w in zip(noises, fresh, strict=True))
+    return replace(source, x_T=x_T, noises=torch.stack(changed) if changed else None)
 
 
 def redraw(steps: Sequence[Step], source: Source, edit: Edit, rows: Sequence[str]) -> Program[Tensor]:
@@ -33,8 +53,8 @@ def redraw(steps: Sequence[Step], source: Source, edit: Edit, rows: Sequence[str
 
     Args:
         steps: the sampler steps, noisiest first.
-        source: the inverted photograph. A mask or a source correction needs its trajectory.
-        edit: guidance, source correction and mask.
+        source: the inverted photograph. A source correction needs its trajectory.
+        edit: guidance and source correction.
         rows: the prompt of each row, of SOURCE, NEGATIVE and TARGET. The last one is TARGET.
     """
     x = original = source.x_T
@@ -52,6 +72,4 @@ def redraw(steps: Sequence[Step], source: Source, edit: Edit, rows: Sequence[str
                 )
             original = source.trajectory[i]
         x = step.denoise(x, out, z)
-        if edit.mask is not None:
-            x = edit.mask * x + (1 - edit.mask) * original
     return x

@@ -21,12 +21,14 @@ class Source:
         noises: fresh noise (m, B, ...) of the m stochastic steps, or None for a deterministic sampler.
         trajectory: latents (n, B, ...) after each of the n steps, noisiest first. None if the edit does not need them.
         photograph: the clean latents and random numbers. None if the method does not need the photograph.
+        remainder: x_0 − (what the noise draws) (B, ...), or None if it is not known.
     """
 
     x_T: "Tensor"
     noises: "Tensor | None" = None
     trajectory: "Tensor | None" = None
     photograph: "Photograph | None" = None
+    remainder: "Tensor | None" = None
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,7 @@ class Edit:
     Args:
         guidance: scale of the guidance that is computed from the rows. None leaves guidance to the pipeline.
         source_correction: weight of the source correction, 0 … 1, see editing.py.
-        mask: 1 where the latents may change, broadcasts over (B, ...). None lets all of them change.
     """
 
     guidance: float | None = None
     source_correction: float = 0.0
-    mask: "Tensor | None" = None

@@ -1,12 +1,13 @@
 """The result of an inversion and its file format.
 
-The file is a .safetensors file with two tensors: `latents` (x_T) and, for stochastic samplers, `noises`. Everything
-else is in the record (record.py), a JSON string in the entry `renoise` of the file's header. Loading a file needs no
-model and executes no code from it.
+The file is a .safetensors file with up to three tensors: `latents` (x_T), `noises` for stochastic samplers, and the
+`remainder`, which the noise does not draw. Everything else is in the record (record.py), a JSON string in the entry
+`renoise` of the file's header. Loading a file needs no model and executes no code from it.
 """
 
 import hashlib
 import os
+import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ class Inversion:
         record: how the inversion was made.
         trajectory: latents (n, B, ...) after each of the n steps, noisiest first. Files do not contain it; `edit`
             recomputes it if necessary.
+        remainder: r = x_0 − (what the noise draws) (B, ...), float32, so that the photograph comes back exactly. None if it is
+            not known, as after `invert(..., measure=False)`.
         arguments: arguments of the pipeline that a file cannot store, such as prompt embeddings or a ControlNet's
             picture.
     """
@@ -42,6 +45,7 @@ class Inversion:
     noises: Tensor | None
     record: Record
     trajectory: Tensor | None = None
+    remainder: Tensor | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -51,12 +55,12 @@ class Inversion:
 
     @property
     def psnr(self) -> list[float | None] | None:
-        """Return the PSNR in dB of the reconstruction of each image, or None if it was not measured."""
+        """Return the PSNR in dB of what the noise alone draws of each image, or None if it was not measured."""
         return self.record.metrics.psnr
 
     @property
     def autoencoder_psnr(self) -> list[float | None] | None:
-        """Return the PSNR in dB of the autoencoder alone for each image, the upper limit of a reconstruction."""
+        """Return the PSNR in dB of the autoencoder alone for each image. A reconstruction with the remainder has it too."""
         return self.record.metrics.autoencoder_psnr
 
     @property
@@ -86,7 +90,8 @@ class Inversion:
         i = range(len(self))[i]
         noises, trajectory = (None if x is None else x[:, i : i + 1] for x in (self.noises, self.trajectory))
         arguments = {name: _of_image(value, i, len(self)) for name, value in self.arguments.items()}
-        return Inversion(self.latents[i : i + 1], noises, self.record[i], trajectory, arguments)
+        remainder = None if self.remainder is None else self.remainder[i : i + 1]
+        return Inversion(self.latents[i : i + 1], noises, self.record[i], trajectory, remainder, arguments)
 
     def with_arguments(self, **arguments: Any) -> "Inversion":
         """Return a copy with arguments of the pipeline that its file cannot store, such as prompt_embeds."""
@@ -102,10 +107,18 @@ class Inversion:
         Raises:
             ValueError: if `dtype` is not a floating-point dtype.
             OSError: if the file cannot be written.
+
+        Warns:
+            UserWarning: if the remainder is not known, though the inversion has left part of the photograph to it.
         """
         if dtype not in DTYPES:
             raise ValueError(f"latents are saved in {', '.join(map(str, DTYPES))}, not in {dtype}")
-        tensors = {"latents": self.latents, "noises": self.noises}
+        if self.remainder is None and self.record.settings.get("noised_below"):
+            warnings.warn(
+                "without its remainder this file cannot bring the photograph back exactly: invert with measure=True",
+                stacklevel=2,
+            )
+        tensors = {"latents": self.latents, "noises": self.noises, "remainder": self.remainder}
         tensors = {name: x.detach().to("cpu", dtype).contiguous() for name, x in tensors.items() if x is not None}
         text = replace(self.record, checksum=UNSIGNED).to_json()
         # A single key, because the order of several keys, and so the bytes of the file, would vary between runs.
@@ -140,8 +153,8 @@ class Inversion:
             _check(tensors, record, header)
         except ValueError as error:
             raise ValueError(f"{path} is damaged or of another version: {error}") from None
-        noises = tensors.get("noises")
-        return cls(tensors["latents"].float(), None if noises is None else noises.float(), record)
+        tensors = {name: x.float() for name, x in tensors.items()}
+        return cls(tensors["latents"], tensors.get("noises"), record, remainder=tensors.get("remainder"))
 
 
 def _of_image(value: Any, i: int, images: int) -> Any:
@@ -154,13 +167,15 @@ def _of_image(value: Any, i: int, images: int) -> Any:
 
 def _check(tensors: dict[str, Tensor], record: Record, text: str) -> None:
     """Raise ValueError unless the tensors match the record and both are as they were saved."""
-    if not {"latents"} <= tensors.keys() <= {"latents", "noises"}:
-        raise ValueError(f"it holds {sorted(tensors)} instead of latents and noises")
-    latents, noises = tensors["latents"], tensors.get("noises")
+    if not {"latents"} <= tensors.keys() <= {"latents", "noises", "remainder"}:
+        raise ValueError(f"it holds {sorted(tensors)} instead of latents, noises and remainder")
+    latents, noises, remainder = tensors["latents"], tensors.get("noises"), tensors.get("remainder")
     steps = len(record.levels) - 1 - record.start
     fit = latents.is_floating_point() and 3 <= latents.ndim <= 5 and len(latents) == len(record.prompt)
     if noises is not None:
         fit = fit and noises.is_floating_point() and noises.shape[1:] == latents.shape and len(noises) <= steps
+    if remainder is not None:
+        fit = fit and remainder.is_floating_point() and remainder.shape == latents.shape
     if not fit:
         raise ValueError("its tensors do not fit its record")
     if not all(bool(x.isfinite().all()) for x in tensors.values()):

@@ -1,18 +1,19 @@
 """Automatic edit masks, computed from the difference of the two prompts' predictions as in DiffEdit (arXiv 2210.11427).
 
-    d = ‖o(x*, target) − o*‖ over the channels, at two latents x* of the source's trajectory
+    d = ‖o(x*, target) − o*‖ over the channels, at two latents x* of the source's trajectory, the first of them x_T
 
 The picture may change where d is large. The outputs o* along the trajectory are known from the inversion, so a mask
 costs only two network evaluations.
 """
 
 from collections.abc import Sequence
+from difflib import SequenceMatcher
 
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
 
-from renoise import regularize
+from renoise import layout
 from renoise.edits import Source
 from renoise.programs import Program
 from renoise.step import Step
@@ -23,6 +24,9 @@ MIN_NOISE_RATIO = 3.0
 # A pixel may change if its difference is at least this fraction of the maximum. If these pixels cover less than half of
 # the picture, they are an object. Its shaded side and its rim differ less, so an object uses the lower threshold.
 BACKGROUND_THRESHOLD, OBJECT_THRESHOLD = 0.5, 0.35
+# If the prompts differ in an object by more than this fraction of the maximum, the object changes with its background.
+# The fraction is the geometric mean of the lower quartile at the first step and the median at the last.
+KEPT = 0.15
 MAXIMUM_QUANTILE = 0.95  # this quantile of the differences serves as their maximum
 # If they cover more than half, they are the background. Its border is aligned with the outlines in the picture. It
 # moves by at most RIM latent pixels, based on the picture within NEIGHBOURHOOD latent pixels.
@@ -30,11 +34,12 @@ RIM, NEIGHBOURHOOD = 2, 4
 
 
 def comparison_steps(steps: Sequence[Step]) -> list[int]:
-    """Return the indices of the steps at which the prompts are compared: the last two that are noisy enough."""
-    return [i for i, step in enumerate(steps) if step.t.sigma >= MIN_NOISE_RATIO * step.t.alpha][-2:] or [0]
+    """Return the indices of the steps at which the prompts are compared: the first one, and the last that is noisy enough."""
+    noisy = [i for i, step in enumerate(steps) if step.t.sigma >= MIN_NOISE_RATIO * step.t.alpha] or [0]
+    return sorted({0, noisy[-1]})
 
 
-def difference(steps: Sequence[Step], source: Source, aspect: float) -> Program[tuple[Tensor]]:
+def difference(steps: Sequence[Step], source: Source, aspect: float) -> Program[tuple[Tensor, Tensor]]:
     """Measure where the target prompt's outputs differ from the outputs along the source's trajectory.
 
     The program requests evaluations under the target prompt.
@@ -45,37 +50,63 @@ def difference(steps: Sequence[Step], source: Source, aspect: float) -> Program[
         aspect: height / width of the picture.
 
     Returns:
-        A tuple with the maps of differences (B, 1, H, W) in [0, 1]. It is a tuple because a pipeline would decode a
-        tensor.
+        Two maps of differences (B, 1, H, W) in [0, 1]: at the first step, and at the last one that is noisy enough. They
+        are the same if that is one step.
     """
     assert source.trajectory is not None
-    total: Tensor | None = None
+    found = []
     for i in comparison_steps(steps):
         step, x = steps[i], source.trajectory[i - 1] if i > 0 else source.x_T
         z = step.noise_from(source.noises, i)
         out = (yield x, i).to(x.dtype)
-        distance = regularize.maps((out - step.required_output(x, source.trajectory[i], z)).float(), aspect)
-        distance = distance.square().mean(1, keepdim=True).sqrt()
-        total = distance if total is None else total + distance
-    assert total is not None
-    total = avg_pool2d(total, 3, 1, 1, count_include_pad=False)
-    maximum = total.flatten(1).quantile(MAXIMUM_QUANTILE, dim=1).reshape(-1, 1, 1, 1)
-    return ((total / maximum.clamp_min(torch.finfo(total.dtype).tiny)).clamp_max(1),)
+        distance = layout.maps((out - step.required_output(x, source.trajectory[i], z)).float(), aspect)
+        distance = avg_pool2d(distance.square().mean(1, keepdim=True).sqrt(), 3, 1, 1, count_include_pad=False)
+        maximum = distance.flatten(1).quantile(MAXIMUM_QUANTILE, dim=1).reshape(-1, 1, 1, 1)
+        found.append((distance / maximum.clamp_min(torch.finfo(distance.dtype).tiny)).clamp_max(1))
+    return found[0], found[-1]
 
 
-def from_difference(difference: Tensor, x_0: Tensor) -> Tensor:
-    """Threshold a map of differences to a mask that is 1 where the picture may change.
+def border(mask: Tensor) -> Tensor:
+    """Return which part of the picture's border a mask (B, 1, H, W) holds, (B, 1, 1, 1)."""
+    sides = torch.cat([mask[..., 0, :], mask[..., -1, :], mask[..., 0], mask[..., -1]], -1)
+    return sides.mean((1, 2)).reshape(-1, 1, 1, 1)
+
+
+def differ_once(source: str, target: str) -> bool:
+    """Return whether two prompts differ in one run of words at most: then either an object or its background changes, not both.
+
+    Prompt embeddings have no words, and count as one change too.
+    """
+    changes = SequenceMatcher(None, source.split(), target.split(), autojunk=False).get_opcodes()
+    return sum(kind != "equal" for kind, *_ in changes) <= 1
+
+
+def from_difference(first: Tensor, last: Tensor, x_0: Tensor, once: Sequence[bool]) -> Tensor:
+    """Threshold the maps of `difference` to a mask that is 1 where the picture may change.
 
     Args:
-        difference: the map (B, 1, H, W) in [0, 1].
+        first, last: the maps (B, 1, H, W) in [0, 1]. The last one has the sharper outlines. In the first one the network
+            sees nothing but the prompt, so it tells whether an object in front of a changed background changes too.
         x_0: clean latents (B, C, H, W) of the picture.
+        once: whether the prompts of each image differ once, see `differ_once`.
 
     Returns:
         The mask (B, 1, H, W), each value 0 or 1.
     """
-    as_background, as_object = ((difference >= t).float() for t in (BACKGROUND_THRESHOLD, OBJECT_THRESHOLD))
-    is_background = as_background.mean((1, 2, 3), keepdim=True) > 0.5
-    return torch.where(is_background, _align_to_outlines(as_background, x_0), as_object)
+    as_background, as_object = ((last >= t).float() for t in (BACKGROUND_THRESHOLD, OBJECT_THRESHOLD))
+    is_most = as_background.mean((1, 2, 3), keepdim=True) > 0.5
+    is_background = is_most | (border(as_object) > 0.5)
+    background = _align_to_outlines(torch.where(is_most, as_background, as_object), x_0)
+    core = 1 - max_pool2d(background, 3, 1, 1)  # of the object, away from its border
+    is_thin = core.amax((2, 3), keepdim=True) == 0
+    core = torch.where(is_thin, 1 - background, core)
+    background = torch.where(is_thin, background, 1 - max_pool2d(core, 3, 1, 1))  # without specks
+    quartile, median = (
+        torch.where(core > 0, part, torch.nan).flatten(1).nanquantile(q, 1) for part, q in ((first, 0.25), (last, 0.5))
+    )
+    changes = ((quartile * median).sqrt() > KEPT) & ~torch.tensor(once, device=last.device)
+    background = torch.where(changes.reshape(-1, 1, 1, 1), 1.0, background)
+    return torch.where(is_background, background, as_object)
 
 
 def _align_to_outlines(mask: Tensor, x_0: Tensor) -> Tensor:
@@ -92,13 +123,6 @@ def _align_to_outlines(mask: Tensor, x_0: Tensor) -> Tensor:
     return torch.where(rim, (unlike_inside < unlike_outside).float(), mask)
 
 
-def at_latents(mask: Tensor, like: Tensor, aspect: float) -> Tensor:
-    """Resize a mask (1 or B, 1, H, W) to the layout of latents `like` (B, ...), so that it broadcasts over them.
-
-    The mask is not blurred: a pixel that may change by half at every step would hardly change at all.
-    """
-    height, width = regularize.maps(like, aspect).shape[-2:]
-    mask = interpolate(mask.to(like.device, like.dtype), (height, width), mode="area")
-    if like.ndim == 3:
-        return mask.flatten(2).transpose(1, 2)
-    return mask[:, :, None] if like.ndim == 5 else mask
+def at_maps(mask: Tensor, like: Tensor, aspect: float) -> Tensor:
+    """Resize a mask (1 or B, 1, H, W) to the size of the maps of latents `like` (B, ...)."""
+    return interpolate(mask.to(like.device, like.dtype), layout.maps(like, aspect).shape[-2:], mode="area")

@@ -6,6 +6,7 @@ plain function, and pipelines/driver.py with any diffusers pipeline. Each image 
 the others. Steps are counted from 0, the noisiest one.
 """
 
+import hashlib
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
@@ -20,7 +21,19 @@ Result = TypeVar("Result")
 Program = Generator[tuple[Tensor, int], Tensor, Result]
 Progress = Callable[[int, int], None]
 
-PURPOSES = ("sampler", "reference", "guess")  # purposes of noise, each with its own stream of random numbers
+PURPOSES = ("sampler", "reference", "guess", "edit")  # purposes of noise, each with its own stream of random numbers
+
+
+def draw_noise(seed: int, purpose: str, count: int, like: Tensor) -> Tensor:
+    """Draw standard normal noise (count, B, ...) like latents (B, ...), for one of `PURPOSES`.
+
+    The noise is drawn on the CPU and is the same for every image, so it depends neither on the device nor on the batch.
+    """
+    # PyTorch's generator on the CPU uses 32 bits of a seed, so a purpose must change all of them.
+    digest = hashlib.sha256(f"{purpose} {seed}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:4], "little"))
+    drawn = torch.randn(count, 1, *like.shape[1:], generator=generator)
+    return drawn.expand(-1, *like.shape).to(like.device)
 
 
 @dataclass(frozen=True)
@@ -38,14 +51,8 @@ class Photograph:
     aspect: float = 1.0
 
     def noise(self, purpose: str, count: int) -> Tensor:
-        """Draw standard normal noise (count, B, ...) for one of `PURPOSES`.
-
-        The noise is drawn on the CPU and is the same for every image, so it depends neither on the device nor on the
-        batch.
-        """
-        generator = torch.Generator().manual_seed(self.seed + (PURPOSES.index(purpose) << 40))
-        drawn = torch.randn(count, 1, *self.x_0.shape[1:], generator=generator)
-        return drawn.expand(-1, *self.x_0.shape).to(self.x_0.device)
+        """Draw standard normal noise (count, B, ...) for one of `PURPOSES`, see `draw_noise`."""
+        return draw_noise(self.seed, purpose, count, self.x_0)
 
 
 @dataclass(frozen=True)

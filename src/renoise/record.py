@@ -6,7 +6,7 @@ When a record is read, msgspec checks types and ranges, and `Record.validate` ch
 import math
 from dataclasses import dataclass, field, fields
 from math import isclose
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -16,7 +16,10 @@ from renoise.methods import Method
 from renoise.programs import Inverted
 from renoise.schedule import Level, Schedule
 
-FORMAT_VERSION = 2
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT_VERSION = 3
 LARGEST_SIDE = 16384  # pixels
 MOST_STEPS = 10_000
 # What a file may hold of the pipeline's arguments: they must not allocate without bound.
@@ -56,10 +59,12 @@ class Metrics:
         diverged: whether the iteration diverged and an earlier iterate was used.
         evaluations: total number of network evaluations per image. Guidance doubles it.
         step_evaluations: the same for each step.
-        std: standard deviation of x_T, per image.
         seconds: wall-clock time of the whole call, for the batch.
-        psnr: PSNR in dB of the reconstruction, per image. None if it was not measured.
-        autoencoder_psnr: PSNR in dB of the autoencoder alone, the upper limit of a reconstruction.
+        spectrum: power of x_T and then of the noises, noisiest first, as a multiple of that of noised photographs: for
+            each, of each band of `spectrum.BANDS`, per image. None if the layout of the latents is not known.
+        psnr: PSNR in dB of what the noise alone draws, per image. None if it was not measured.
+        autoencoder_psnr: PSNR in dB of the autoencoder alone, which a reconstruction with the remainder reaches.
+        remainder: ‖r‖/‖x_0‖ of the remainder r, per image. None if it is not known.
         warnings: messages for the user, such as steps that did not converge.
     """
 
@@ -68,23 +73,26 @@ class Metrics:
     diverged: list[list[bool]]
     evaluations: float
     step_evaluations: list[float]
-    std: list[float | None]
     seconds: float
+    spectrum: list[list[list[float | None]]] | None = None
     psnr: list[float | None] | None = None
     autoencoder_psnr: list[float | None] | None = None
+    remainder: list[float | None] | None = None
     warnings: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, found: Inverted, evaluations: float, seconds: float, warnings: list[str]) -> "Metrics":
-        """Collect the metrics of an inversion that took this many network evaluations per image."""
+    def of(
+        cls, found: Inverted, spectrum: "Tensor | None", evaluations: float, seconds: float, warnings: list[str]
+    ) -> "Metrics":
+        """Collect the metrics of an inversion with this spectrum (1 + m, bands, B) and network evaluations per image."""
         per_call = evaluations / max(sum(found.calls.tolist()), 1)  # 2 if guidance doubles the batch
         return cls(
-            residuals=[[r if math.isfinite(r) else None for r in step] for step in found.residuals.tolist()],
+            residuals=[_finite(step) for step in found.residuals.tolist()],
             iterations=found.iterations.tolist(),
             diverged=found.diverged.tolist(),
             evaluations=evaluations,
             step_evaluations=[calls * per_call for calls in found.calls.tolist()],
-            std=[s if math.isfinite(s) else None for s in found.x_T.flatten(1).std(1).tolist()],
+            spectrum=None if spectrum is None else [[_finite(b) for b in one] for one in spectrum.tolist()],
             seconds=seconds,
             warnings=warnings,
         )
@@ -94,10 +102,17 @@ class Metrics:
         per_step = {
             name: [[step[i]] for step in getattr(self, name)] for name in ("residuals", "iterations", "diverged")
         }
-        per_image = {
-            name: getattr(self, name) and [getattr(self, name)[i]] for name in ("psnr", "autoencoder_psnr", "std")
-        }
-        return Metrics(**{**{f.name: getattr(self, f.name) for f in fields(self)}, **per_step, **per_image})
+        per_image = {name: getattr(self, name) and [getattr(self, name)[i]] for name in _PER_IMAGE}
+        spectrum = self.spectrum and [[[band[i]] for band in one] for one in self.spectrum]
+        own = {**per_step, **per_image, "spectrum": spectrum}
+        return Metrics(**{**{f.name: getattr(self, f.name) for f in fields(self)}, **own})
+
+
+_PER_IMAGE = "psnr", "autoencoder_psnr", "remainder"
+
+
+def _finite(values: list[float]) -> list[float | None]:
+    return [value if math.isfinite(value) else None for value in values]
 
 
 @dataclass(frozen=True)
@@ -187,7 +202,8 @@ class Record:
         check_call(self.call)
         metrics = self.metrics
         per_step = (metrics.residuals, metrics.iterations, metrics.diverged)
-        lists = (self.negative_prompt, metrics.psnr, metrics.autoencoder_psnr, metrics.std)
+        lists = (self.negative_prompt, *(getattr(metrics, name) for name in _PER_IMAGE))
+        lists += tuple(band for one in metrics.spectrum or [] for band in one)
         fit = (
             images > 0
             and steps > 0

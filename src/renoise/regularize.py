@@ -10,13 +10,14 @@ the clean latent with noise of the same level. Both gradients are computed in cl
 autograd.
 """
 
-import math
 import random
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
+
+from renoise.layout import maps, unmaps
 
 STEPS, ROLLS = 4, 5  # gradient steps, and random rolls averaged in each (settings of the paper's released code)
 PATCH = 4
@@ -65,7 +66,7 @@ class EditLoss:
             if self.pair > 0:
                 total = torch.stack([pair_gradient(n, rolls) for _ in range(ROLLS)]).sum(0)
                 n = n - _clip_norm(self.pair / ROLLS * total, n)
-        return _unmaps(n, epsilon.shape).to(epsilon.dtype)
+        return unmaps(n, epsilon.shape).to(epsilon.dtype)
 
 
 def pair_gradient(n: Tensor, rolls: random.Random) -> Tensor:
@@ -95,32 +96,6 @@ def patch_kl_gradient(n: Tensor, reference: Tensor) -> Tensor:
     size = avg_pool2d(torch.ones_like(n[:1, :1]), PATCH, ceil_mode=True, divisor_override=1)
     gradient = (1 / variance_r - 1 / variance) * (n - mean) + (mean - mean_r) / variance_r
     return gradient / _per_pixel(size, n)
-
-
-def maps(x: Tensor, aspect: float = 1.0) -> Tensor:
-    """Reshape latents of any layout to maps (B, C, H, W).
-
-    Args:
-        x: maps (B, C, H, W), videos of one frame (B, C, 1, H, W) or token sequences (B, H·W, C).
-        aspect: height / width, for token sequences.
-
-    Raises:
-        ValueError: if the latents have another shape, or if the tokens do not form a grid of this aspect ratio.
-    """
-    if x.ndim == 4:
-        return x
-    if x.ndim == 5:
-        return x.flatten(1, 2)
-    if x.ndim != 3:
-        raise ValueError(f"cannot read latents of shape {tuple(x.shape)} as maps: set lambda_pair and lambda_kl to 0")
-    height = round(math.sqrt(x.shape[1] * aspect))
-    if height < 1 or x.shape[1] % height:
-        raise ValueError(f"{x.shape[1]} tokens are no grid of aspect {aspect:.3f}: set lambda_pair and lambda_kl to 0")
-    return x.transpose(1, 2).unflatten(2, (height, -1))
-
-
-def _unmaps(n: Tensor, shape: torch.Size) -> Tensor:
-    return n.flatten(2).transpose(1, 2) if len(shape) == 3 else n.reshape(shape)
 
 
 def _clip_norm(move: Tensor, n: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from renoise import images, masks, regularize
+from renoise import images, layout, masks
 from renoise.edits import NEGATIVE, SOURCE, TARGET, Edit, Source
 from renoise.inversion import Inversion
 from renoise.methods import Method
@@ -17,6 +17,7 @@ from renoise.pipelines.arguments import restored, step_count
 from renoise.pipelines.call import Call, first_step
 from renoise.pipelines.driver import Run
 from renoise.pipelines.identity import check_model
+from renoise.pipelines.latents import pictures_of
 from renoise.pipelines.schedulers import Reading
 from renoise.pipelines.support import check_pipeline
 from renoise.programs import Photograph, Program, Progress, drive_from, generate, watch
@@ -139,15 +140,17 @@ class Replay:
         *,
         output_type: str = "latent",
         progress: Progress | None = None,
+        decode: Callable[[Any], Tensor] | None = None,
     ) -> Run[Any]:
-        """Run a program over the inversion's latents, under this call."""
+        """Run a program over the inversion's latents, under this call. `decode` picks what is decoded of its result."""
         inversion, record, device = self.inversion, self.inversion.record, self.pipe._execution_device
-        x_T, noises, trajectory = (
-            None if x is None else x.to(device) for x in (inversion.latents, inversion.noises, inversion.trajectory)
+        x_T, noises, trajectory, remainder = (
+            None if x is None else x.to(device)
+            for x in (inversion.latents, inversion.noises, inversion.trajectory, inversion.remainder)
         )
         assert x_T is not None
         photograph = None if trajectory is None else Photograph(trajectory[-1], record.seed, self.aspect)
-        source = Source(x_T, noises, trajectory, photograph)
+        source = Source(x_T, noises, trajectory, photograph, remainder)
 
         def driven(reading: Reading) -> Program[Any]:
             steps = call.steps(reading)
@@ -162,7 +165,7 @@ class Replay:
         wanted = "pt" if output_type == "pil" else output_type
         shape = (rows * len(x_T), *x_T.shape[1:])
         try:
-            return call.drive(driven, shape, wanted, gradients=GRADIENTS in self.method.needs)
+            return call.drive(driven, shape, wanted, decode, gradients=GRADIENTS in self.method.needs)
         except (TypeError, AttributeError, LookupError, RuntimeError) as error:
             if not record.call or (isinstance(error, RuntimeError) and type(error) is not RuntimeError):
                 raise
@@ -173,7 +176,8 @@ class Replay:
         """Return the same with the latents after each step of the inversion; of a file they are those of its reconstruction."""
         if self.inversion.trajectory is not None:
             return self
-        if not self.method.reconstructs:
+        remainder = self.inversion.remainder
+        if not self.method.reconstructs and remainder is None:
             raise ValueError(
                 f"a file of {self.method.title} does not hold the photograph that this needs: invert it again"
             )
@@ -181,7 +185,8 @@ class Replay:
 
         def program(steps: Sequence[Step], source: Source) -> Program[Tensor]:
             drawing = generate(steps, source.x_T, source.noises)
-            latents.append((yield from watch(drawing, lambda x, *_: latents.append(x))))
+            x_0 = yield from watch(drawing, lambda x, *_: latents.append(x))
+            latents.append(x_0 if source.remainder is None else x_0 + source.remainder)
             return latents[-1]
 
         self.run(program, self.source_call)
@@ -197,12 +202,35 @@ class Replay:
             )
         return found
 
-    def found_mask(self, prompts: list[str]) -> Tensor:
-        """Return the mask (B, 1, h, w), at the size of the latents, of where the target prompts disagree with the source."""
+    def photographs(self) -> Tensor:
+        """Return the autoencoder's pictures (B, 3, H, W) of the photographs, for one evaluation: the loop must begin."""
+        assert self.inversion.trajectory is not None
+        x_0 = self.inversion.trajectory[-1].to(self.pipe._execution_device)
+
+        def program(steps: Sequence[Step], source: Source) -> Program[Tensor]:
+            yield source.x_T, 0
+            return x_0
+
+        return pictures_of(self.run(program, self.source_call, output_type="pt").output)[: len(x_0)]
+
+    def found_mask(self, prompts: list[str], pixels: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Find where the target prompts disagree with the source.
+
+        Returns:
+            The mask (B, 1, h, w), at the size of the latents, and, if `pixels` are wanted, the autoencoder's pictures
+            (B, 3, H, W) of the photographs, at no further cost.
+        """
         record, trajectory = self.inversion.record, self.inversion.trajectory
         assert trajectory is not None
+        x_0 = trajectory[-1].to(self.pipe._execution_device)
         negative = {n: value for n, value in self.source_extra.items() if n.startswith("negative_prompt")}
         own = {n: value for n, value in self.extra.items() if not n.startswith("negative_prompt")}
         call = self.call_with(prompts, record.negative_prompt, record.guidance_scale, own | negative)
-        (difference,) = self.run(lambda steps, source: masks.difference(steps, source, self.aspect), call).result
-        return masks.from_difference(difference, regularize.maps(trajectory[-1], self.aspect).to(difference))
+        run = self.run(
+            lambda steps, source: masks.difference(steps, source, self.aspect), call,
+            output_type="pt" if pixels else "latent", decode=lambda _: x_0,
+        )  # fmt: skip
+        first, last = run.result
+        once = [masks.differ_once(*pair) for pair in zip(record.prompt, prompts, strict=True)]
+        mask = masks.from_difference(first, last, layout.maps(x_0, self.aspect).to(last), once)
+        return mask, pictures_of(run.output)[: len(x_0)] if pixels else None

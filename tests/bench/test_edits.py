@@ -9,6 +9,7 @@ import torch
 import transformers
 
 import renoise
+from renoise.bench.controls import DRAWN, PHOTOGRAPHS, UNEDITED
 from renoise.bench.ways import ways
 from renoise.cli import main
 from renoise.methods.renoise import FOR_DETERMINISTIC, FOR_STOCHASTIC, ReNoise
@@ -19,36 +20,38 @@ from tests.tiny import TINY
 
 @pytest.mark.parametrize(("settings", "steps"), [(FOR_DETERMINISTIC, 10), (FOR_STOCHASTIC, 4)])
 def test_the_ways_have_names_of_their_own_and_use_every_method(settings: ReNoise, steps: int):
-    every = list(ways(settings, settings, 1.2, steps))
+    every = list(ways(settings, 1.2, steps))
     names = [way.name for way in every]
     assert names[0] == "default"
     assert len(names) == len(set(names))
-    assert {"SDEdit 0.5", "the paper's settings"} <= set(names)
-    used = {way.invert.get("method", "renoise") for way in every}
-    assert {method if isinstance(method, str) else method.name for method in used} == set(renoise.METHODS)
+    assert {"SDEdit", "FlowEdit", "the paper's settings"} <= set(names)
+    used = {one.get("method", "renoise") for way in every for one in way.invert.values()}
+    known = {method if isinstance(method, str) else method.name for method in used}
+    assert known == set(renoise.METHODS) - (set() if settings is FOR_STOCHASTIC else {"edit-friendly"})
 
 
 def test_pie_bench_runs_and_says_what_is_not_measured(here: Path, bench: Run):
     folder = pie_folder(here, image_path="missing.png")
     out = bench("edit", folder, "--only", "default")
-    assert out["rows"][0]["scores"]["change background"]["kept"] > 5
+    *unjudged, row = out["rows"]
+    assert [one["way"] for one in unjudged] == [DRAWN, UNEDITED]  # no photographs of the targets are known
+    assert row["scores"]["change background"]["kept"] > 5
     assert any("missing.png" in warning for warning in out["warnings"])
     report = (here / "renoise-bench" / "report.md").read_text()
     assert "Not measured: LPIPS" in report
     assert "hf download openai/clip" in report
     assert "<table>" in (here / "renoise-bench" / "page.html").read_text()
     with (here / "renoise-bench" / "edits.csv").open() as file:
-        (edit,) = csv.DictReader(file)
-    assert float(edit["kept"]) == pytest.approx(out["rows"][0]["scores"]["all"]["kept"], abs=1e-3)
+        edit = list(csv.DictReader(file))[-1]
+    assert float(edit["kept"]) == pytest.approx(row["scores"]["all"]["kept"], abs=1e-3)
 
 
 def test_a_model_that_has_no_preset_is_measured_too(here: Path, bench: Run):
     TINY["sd"]().pipe.save_pretrained(here / "model")
     folder = pie_folder(here)
-    rows = bench("edit", folder, "--model", "model", "--only", "source correction 1")["rows"]
-    assert [row["way"] for row in rows] == [
-        "plain inversion, source correction 1",
-        "plain inversion, source correction 1, mask found",
+    rows = bench("edit", folder, "--model", "model", "--only", "SDEdit")["rows"]
+    assert [(row["way"], row["strength"]) for row in rows if not row["control"]] == [
+        ("SDEdit", strength) for strength in ("0.4", "0.55", "0.7", "0.85", "1")
     ]
 
 
@@ -85,16 +88,27 @@ def test_perceptual_metrics_are_measured_where_their_weights_are(
     assert dino(before, after, preserved, "")["structure_distance"] > 1e-6
 
     folder = pie_folder(here)
-    row, _ = bench("edit", folder, "--only", "SDEdit 0.5")["rows"]
+    *_, row = bench("edit", folder, "--only", "plain inversion")["rows"]
     assert {"clip", "clip_edited", "structure_distance"} <= set(row["scores"]["all"])
     assert "Not measured: CLIP" not in (here / "renoise-bench" / "report.md").read_text()
 
 
-def test_the_default_edit_succeeds_more_often_than_not_and_keeps_the_rest(data: Path, bench: Run):
-    every = bench("edit", data, "--tasks", "3", "--only", "default")["rows"][0]["scores"]["all"]
+def test_edits_are_read_against_photographs_of_the_targets_drawings_and_sources(data: Path, bench: Run):
+    out = bench("edit", data, "--tasks", "4", "--only", "default", "--model", "orchard-turbo")
+    rows = {row["way"]: row for row in out["rows"]}
+    success = {way: row["scores"]["all"]["success"] for way, row in rows.items()}
+    assert list(success) == [PHOTOGRAPHS, DRAWN, UNEDITED, "default"]
+    assert [row["control"] for row in rows.values()] == [True, True, True, False]
+    assert success[PHOTOGRAPHS] >= 0.85
+    assert success[DRAWN] > 0.6
+    assert success[UNEDITED] == 0
+    assert 0 < success["default"] < success[PHOTOGRAPHS]
+    assert rows["default"]["scores"]["all"]["kept"] > 25
+    assert rows[UNEDITED]["scores"]["all"]["kept"] == 100
+    assert {"kind", "near", "single", "scene"} <= set(rows["default"]["scores"])
+    table = Path("renoise-bench/report.md").read_text()
+    assert f"| *{DRAWN}* (control) |" in table
     assert "<svg" in Path("renoise-bench/page.html").read_text()
-    assert every["success"] > 0.5
-    assert every["kept"] > 30
 
 
 def test_without_matplotlib_the_extra_is_named_before_any_work(here, monkeypatch, capsys):

@@ -1,12 +1,16 @@
 """Scores of an edit, and the tasks that are composed from photographs."""
 
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from renoise.bench import classifier, scenes
-from renoise.bench.tasks import ColourChange, Label, Task, as_tensor, same_label, scores
+from renoise.bench import scenes
+from renoise.bench.fruits import SIZE
+from renoise.bench.judge import Verdict, Wanted
+from renoise.bench.tasks import Task, as_tensor, scores
 from renoise.metrics import psnr, ssim
 from tests.bench.conftest import picture
 
@@ -33,78 +37,88 @@ def test_ssim_is_that_of_its_definition():
     assert ssim(picture(), picture()).item() == pytest.approx(1)
 
 
-def test_a_colour_is_judged_by_the_fruits_own_pixels():
-    orange, red = np.array([1.0, 0.5, 0.0]), np.array([0.7, 0.0, 0.0])
-    where = np.zeros((32, 32), np.float32)
-    where[8:24, 8:24] = 1
-    task = Task(
-        "colour",
-        Image.new("RGB", (32, 32)),
-        "",
-        "",
-        1 - where,
-        (("pepper",), "yellow"),
-        ColourChange(orange, red, where),
-    )
-    for colour, success in ((red, 1.0), (orange, 0.0)):
-        edited = np.where(where[..., None] > 0, colour, [1.0, 1.0, 0.0])
-        scored = scores(task, torch.from_numpy(edited).permute(2, 0, 1), (("pepper",), "yellow"))
-        assert scored["success"] == success
+@pytest.fixture(scope="module")
+def chosen(data) -> list[Task]:
+    return scenes.tasks(data, 16)
 
 
-def test_a_composed_tasks_answer_is_right_and_its_source_is_not(data):
-    chosen = scenes.tasks(data, 2)
-    assert [task.edit for task in chosen] == [edit for edit in scenes.EDITS for _ in range(2)]
+def verdict(wanted: Wanted | None) -> Verdict:
+    """A verdict that a picture shows what is wanted."""
+    assert wanted
+    return Verdict(*wanted, sound=1.0, accepted=True, features=torch.zeros(len(wanted[0]), 1))
+
+
+def test_tasks_are_of_every_kind_distance_and_setting_and_the_same_every_time(data, chosen):
+    assert Counter(task.edit for task in chosen) == dict.fromkeys(scenes.EDITS, 16)
+    assert {(t.edit, t.distance) for t in chosen if t.distance} == {
+        (edit, distance) for edit in ("kind", "swap", "both") for distance in ("near", "far")
+    }
+    assert {t.setting for t in chosen if t.edit == "kind"} == {"single", "scene"}
     for task in chosen:
         assert task.source != task.target
-        assert 0 < task.preserved.mean() < 1
+        assert all(colour for _, colour in task.wanted[0]) or task.edit != "colour"
+    named = [all(colour for _, colour in task.wanted[0]) for task in chosen if task.edit != "colour"]
+    assert np.mean(named) == 0.5
+    assert [t.source for t in scenes.tasks(data, 2)] == [t.source for a in range(0, 80, 16) for t in chosen[a : a + 2]]
+
+
+def test_the_final_tasks_are_of_other_photographs(data):
+    axes = [scenes.photographs(data, part) for part in scenes.PARTS]
+    pictures = [{image.tobytes() for image in photos.images} for photos in axes]
+    assert sum(map(len, pictures)) == len(set.union(*pictures))
+    shown = [{task.picture.tobytes() for task in scenes.tasks(data, 2, final=final)} for final in (False, True)]
+    assert not shown[0] & shown[1]
+
+
+def test_near_fruits_are_nearer_than_far_ones(data):
+    held = scenes.held_out(data)
+    for fruit in held.fruits:
+        row = held.distances[held.fruits.index(fruit)]
+        near, far = ([row[held.fruits.index(f)] for f in held.partners(fruit, n, False)] for n in (True, False))
+        assert max(near) <= min(far)
+
+
+def test_a_composed_tasks_answer_is_right_and_its_source_is_not(chosen):
+    for task in chosen:
+        assert (task.preserved.mean() == 0) == (task.edit == "both")
         untouched = scores(task, as_tensor(task.picture)[0], None)
-        assert untouched["kept"] == 100
-        if task.answer:
-            right = scores(task, as_tensor(task.answer[0])[0], task.label)
-            assert right["exact"] > 60
-            assert right["success"] == 1
-            ghost = as_tensor(task.answer[0])[0]
-            ghost[:, :48] = as_tensor(task.picture)[0][:, :48]  # a part of the old background is left
-            assert scores(task, ghost, task.label)["success"] == 0
-            assert right["kept"] > 60
-            assert untouched["exact"] < 25
-    assert [t.source for t in scenes.tasks(data, 2)] == [t.source for t in chosen]
+        assert untouched.get("kept", 100) == 100
+        assert "success" not in untouched
+        if not task.answer:
+            continue
+        right = scores(task, as_tensor(task.answer[0])[0], verdict(task.wanted))
+        assert right["exact"] > 60
+        assert right["success"] == 1
+        assert right["kept"] > 60
+        assert untouched["exact"] < 25
+        ghost = as_tensor(task.answer[0])[0]
+        ghost[:, :48] = as_tensor(task.picture)[0][:, :48]  # a part of the old background is left
+        assert scores(task, ghost, verdict(task.wanted))["success"] == 0
 
 
-def test_tasks_are_those_whose_scene_and_target_the_judge_labels_right_on_real_photographs(data):
-    judge, labels = classifier.load(), []
+def test_an_edit_fails_if_it_is_rejected_or_shows_something_else(chosen):
+    task = next(task for task in chosen if task.edit == "swap" and all(colour for _, colour in task.wanted[0]))
+    control, right = as_tensor(task.control)[0], verdict(task.wanted)
+    (kind, colour), other = right.fruits
+    assert scores(task, control, right)["success"] == 1
+    assert scores(task, control, replace(right, fruits=(other, (kind, colour))))["success"] == 1
+    for wrong in (
+        replace(right, accepted=False),
+        replace(right, background="magenta"),
+        replace(right, fruits=(other,)),
+        replace(right, fruits=(other, ("fig", colour))),
+        replace(right, fruits=(other, (kind, "pale blue"))),
+    ):
+        assert scores(task, control, wrong)["success"] == 0
 
-    def classify(pictures: torch.Tensor) -> list[Label]:
-        labels.append(judge.classify(pictures))
-        return labels[-1]
 
-    chosen = scenes.tasks(data, 2, classify)
-    assert all(len(pair) == 2 for pair in labels)
-    assert len(labels) > len(chosen)  # some were refused
+def test_the_real_target_lies_in_the_pixels_that_may_change(chosen):
     for task in chosen:
-        assert task.label is not None
-        assert any(same_label(target, task.label) for _, target in labels)
+        if task.edit in ("kind", "swap", "colour"):
+            assert scores(task, as_tensor(task.control)[0], None)["kept"] > 45
 
 
-def test_the_judge_names_real_scenes_mostly_right_and_not_their_targets(data):
-    judge = classifier.load()
-    chosen = [task for task in scenes.tasks(data, 12) if task.edit in ("background", "swap")]
-    before = judge.classify(torch.cat([as_tensor(task.picture) for task in chosen]))
-    answers = judge.classify(torch.cat([as_tensor(task.answer[0]) for task in chosen if task.answer]))
-    wanted = [task.label for task in chosen if task.answer and task.label]
-    assert not any(same_label(label, task.label) for label, task in zip(before, chosen, strict=True) if task.label)
-    assert np.mean([same_label(*pair) for pair in zip(answers, wanted, strict=True)]) > 0.6
-
-
-def test_tasks_are_of_scenes_that_the_judge_labels_right(data):
-    judge = classifier.load()
-    chosen = [task for task in scenes.tasks(data, 8, judge.classify) if task.answer and task.label]
-    assert len(chosen) == 8
-    for task in chosen:
-        assert task.answer
-        assert task.label
-        asked = judge.classify(torch.cat([as_tensor(task.picture), as_tensor(task.answer[0])]))
-        assert same_label(asked[1], task.label)
-        assert same_label(asked[0], (task.label[0], asked[0][1]))
-        assert asked[0][1] != task.label[1]
+def test_elongation_is_that_of_the_mask():
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    mask[20:40, 10:90] = 1
+    assert scenes._measure(np.zeros((SIZE, SIZE, 3)), mask)[1] == pytest.approx(np.log(4), abs=0.01)

@@ -100,7 +100,7 @@ def _series(rows: Sequence[Row], baseline: bool) -> list[Series]:
     found: dict[str, Series] = {}
     for row in rows:
         score = row["scores"]["all"]
-        if row["baseline"] == baseline and "success" in score and "kept" in score:
+        if row["baseline"] == baseline and not row.get("control") and "success" in score and "kept" in score:
             series = found.setdefault(row["way"], Series(row["way"], [], [], []))
             series.kept.append(score["kept"])
             series.success.append(score["success"])

@@ -16,15 +16,20 @@ import torch
 from torch import Tensor
 
 from renoise import api, images
+from renoise.bench.controls import DRAWN, controls
+from renoise.bench.judge import Verdict
 from renoise.bench.page import page
-from renoise.bench.tasks import Classify, Label, Task, as_tensor, resized, scores
+from renoise.bench.tasks import Judging, Task, as_tensor, resized, scores
 from renoise.bench.ways import Way
+from renoise.blending import join_found
 from renoise.files import write
 from renoise.inversion import Inversion
 from renoise.pipelines import perception
 from renoise.pipelines.observing import counting
+from renoise.replay import Replay
 
 LPIPS = "needs torchvision and the weights of its networks, which are no dependencies of this project"
+GROUPS = ("near", "far", "single", "scene")  # further groups of tasks whose scores are summarized
 EXAMPLES = 3  # number of tasks of each kind on the page
 FILES = ("report.json", "report.md", "edits.csv", "page.html")
 
@@ -34,9 +39,11 @@ def run(
     tasks: Sequence[Task],
     ways: Iterable[Way],
     *,
-    classify: Classify | None = None,
+    judge: Judging | None = None,
+    draw: tuple[int, float] | None = None,
     batch: int = 8,
     progress: Callable[[str], None] = lambda line: None,
+    keep: Callable[[str, str, Tensor, list[dict[str, float]]], None] = lambda *pictures: None,
     about: dict[str, Any],
     folder: Path,
 ) -> dict[str, Any]:
@@ -46,9 +53,11 @@ def run(
         pipe: the pipeline.
         tasks: the edit tasks.
         ways: the ways to edit.
-        classify: classifier that judges the success of the edits. None leaves success out.
+        judge: judge of the success of the edits. None leaves success out.
+        draw: number of steps and guidance scale with which the model draws the controls. None leaves controls out.
         batch: number of pictures per batch.
         progress: called with each finished row of the table.
+        keep: called with every way or control, its strength, the pictures (N, 3, H, W) in [0, 1] and their scores.
         about: entries at the start of the report.
         folder: folder of the report.
 
@@ -66,19 +75,32 @@ def run(
         "rows": rows,
         "not measured": {"LPIPS": LPIPS, **missing},
         "shown": [tasks[n].target for n in examples],
-        "edits": [{"edit": task.edit, "source": task.source, "target": task.target} for task in tasks],
+        "edits": [
+            {"edit": task.edit, "source": task.source, "target": task.target}
+            | {key: value for key in ("distance", "setting") if (value := getattr(task, key))}
+            for task in tasks
+        ],
     }
     figures: list[dict[str, Any]] = []
+
+    def add(name: str, strength: str, kind: dict[str, bool], edited: Tensor, calls: float, seconds: float) -> None:
+        # A drawing shows other fruits than the source, so it cannot be the right answer pixel by pixel.
+        judged = [replace(task, answer=None) for task in tasks] if name == DRAWN else tasks
+        scored = _score(judged, edited, judge, perceptual_metrics)
+        figures.extend({"way": name, "strength": strength, "number": n, **s} for n, s in enumerate(scored))
+        row = {"way": name, "strength": strength, **kind, "calls": calls, "seconds": seconds}
+        rows.append({**row, "scores": _summarize(tasks, scored)})
+        pictures.append((f"{name} {strength}".strip(), images.to_images(edited[examples])))
+        keep(name, strength, edited, scored)
+        progress(table_row(rows[-1]))
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # baselines are expected not to converge
+        for name, edited, calls, seconds in controls(pipe, tasks, *draw, batch) if draw else ():
+            add(name, "", {"baseline": False, "control": True}, edited, calls, seconds)
         for way in ways:
-            for strength, (edited, calls, seconds) in _edit(pipe, way, tasks, batch).items():
-                scored = _score(tasks, edited, classify, perceptual_metrics)
-                figures += [{"way": way.name, "strength": strength, "number": n, **s} for n, s in enumerate(scored)]
-                row = {"way": way.name, "strength": strength, "baseline": way.baseline, "calls": calls}
-                rows.append({**row, "seconds": seconds, "scores": _summarize(tasks, scored)})
-                pictures.append((f"{way.name} {strength}".strip(), images.to_images(edited[examples])))
-                progress(table_row(rows[-1]))
+            for strength, made in _edit(pipe, way, tasks, batch).items():
+                add(way.name, strength, {"baseline": way.baseline, "control": False}, *made)
             _write(report, figures, pictures, folder)
     return report
 
@@ -86,35 +108,56 @@ def run(
 def _edit(pipe: Any, way: Way, tasks: Sequence[Task], batch: int) -> dict[str, tuple[Tensor, float, float]]:
     """Edit every task. Return, by strength, pictures (N, 3, H, W) in [0, 1], evaluations and seconds per picture."""
     parts = [tasks[n : n + batch] for n in range(0, len(tasks), batch)]
-    inversions: list[Inversion] = []
-    began = time.perf_counter()
-    for part in parts:
-        prompts = [task.source for task in part]
-        inversion = api.invert(pipe, [t.picture for t in part], prompts, measure=False, **way.invert)
-        assert inversion.trajectory is not None
-        inversions.append(replace(inversion, trajectory=inversion.trajectory.cpu()))  # to save GPU memory
-    inverting = time.perf_counter() - began
-    evaluations = sum(inversion.evaluations * len(inversion) for inversion in inversions)
+    inverted = {name: _invert(pipe, parts, arguments) for name, arguments in way.invert.items()}
     edited = {}
     for strength, arguments in way.edits.items():
+        inversions, evaluations, inverting = inverted[strength if strength in inverted else ""]
         began, out = time.perf_counter(), []
         with counting() as rows:
-            for part, inversion in zip(parts, inversions, strict=True):
-                out.append(api.edit(pipe, inversion, [t.target for t in part], output_type="pt", **arguments).cpu())
+            for seed, (part, inversion) in enumerate(zip(parts, inversions, strict=True)):
+                prompts = [task.target for task in part]
+                out.append(api.edit(pipe, inversion, prompts, seed=seed, output_type="pt", **arguments).cpu())
         seconds = inverting + time.perf_counter() - began
-        edited[strength] = torch.cat(out), (rows[0] + evaluations) / len(tasks), seconds / len(tasks)
+        pictures = _joined(pipe, parts, out) if way.joined else torch.cat(out)
+        edited[strength] = pictures, rows[0] / len(tasks) + evaluations, seconds / len(tasks)
     return edited
+
+
+def _invert(
+    pipe: Any, parts: Sequence[Sequence[Task]], arguments: dict[str, Any]
+) -> tuple[list[Inversion], float, float]:
+    """Invert the photographs of tasks. Return the inversions, evaluations per picture and seconds."""
+    inversions, began = list[Inversion](), time.perf_counter()
+    for seed, part in enumerate(parts):  # one noise for all would decide how well all of them turn out
+        prompts = [task.source for task in part]
+        inversion = api.invert(pipe, [t.picture for t in part], prompts, measure=False, seed=seed, **arguments)
+        assert inversion.trajectory is not None
+        inversions.append(replace(inversion, trajectory=inversion.trajectory.cpu()))  # to save GPU memory
+    evaluations = sum(inversion.evaluations * len(inversion) for inversion in inversions)
+    return inversions, evaluations / sum(map(len, parts)), time.perf_counter() - began
+
+
+def _joined(pipe: Any, parts: Sequence[Sequence[Task]], edited: Sequence[Tensor]) -> Tensor:
+    """Join edits to their photographs at the masks that the default way finds, as it joins its own."""
+    joined = []
+    for seed, (part, pictures) in enumerate(zip(parts, edited, strict=True)):
+        sources, targets = [task.source for task in part], [task.target for task in part]
+        inversion = api.invert(pipe, [task.picture for task in part], sources, measure=False, seed=seed)
+        mask, photographs = Replay(pipe, inversion, {}, edit=True).found_mask(targets, pixels=True)
+        assert photographs is not None
+        joined.append(join_found(pictures, photographs.cpu(), mask.cpu()))
+    return torch.cat(joined)
 
 
 def _score(
     tasks: Sequence[Task],
     edited: Tensor,
-    classify: Classify | None,
+    judge: Judging | None,
     perceptual_metrics: Sequence[perception.PerceptualMetric],
 ) -> list[dict[str, float]]:
     """Score each edited picture against its task, and by the metrics of pretrained networks."""
-    labels: Sequence[Label | None] = classify(edited) if classify else [None] * len(tasks)
-    scored = [scores(*one) for one in zip(tasks, edited, labels, strict=True)]
+    verdicts: Sequence[Verdict | None] = judge(edited) if judge else [None] * len(tasks)
+    scored = [scores(*one) for one in zip(tasks, edited, verdicts, strict=True)]
     for task, score, after in zip(tasks, scored, edited, strict=True):
         before, preserved = as_tensor(task.picture)[0], torch.from_numpy(task.preserved)[None]
         for metric in perceptual_metrics:
@@ -123,10 +166,16 @@ def _score(
 
 
 def _summarize(tasks: Sequence[Task], scored: list[dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Summarize the scores of all edits and of each kind: success rate, median, and mean of the worst twentieth."""
+    """Summarize the scores of all edits, of each kind and of each of `GROUPS`.
+
+    The success rate, or the median and the mean of the worst twentieth.
+    """
     out = {}
-    for edit in ("all", *dict.fromkeys(task.edit for task in tasks)):
-        part = [score for task, score in zip(tasks, scored, strict=True) if edit in ("all", task.edit)]
+    groups = [{"all", task.edit, task.distance, task.setting} - {""} for task in tasks]
+    for edit in ("all", *dict.fromkeys(task.edit for task in tasks), *GROUPS):
+        part = [score for group, score in zip(groups, scored, strict=True) if edit in group]
+        if not part:
+            continue
         out[edit] = {}
         for name in dict.fromkeys(name for score in part for name in score):
             values = sorted(score[name] for score in part if name in score)
@@ -165,7 +214,8 @@ def table_row(row: dict[str, Any]) -> str:
         more += f" · {score['clip']:.1f}" if "clip" in score else ""
         more += f" · {1000 * score['structure_distance']:.1f}" if "structure_distance" in score else ""
         cells.append(f"{success}{kept}{more}")
-    return f"| {row['way']} | {row['strength']} | {row['calls']:.0f} | {row['seconds']:.1f} | {' | '.join(cells)} |"
+    name = f"*{row['way']}* (control)" if row.get("control") else row["way"]
+    return f"| {name} | {row['strength']} | {row['calls']:.0f} | {row['seconds']:.1f} | {' | '.join(cells)} |"
 
 
 def _write(

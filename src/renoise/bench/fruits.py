@@ -45,11 +45,30 @@ class Photos:
     phrases: list[list[str]]
     captions: list[list[str]]
     classes: np.ndarray  # int (N,): number of the folder of each photograph
+    axes: np.ndarray  # int (N,): number of the fruit and the axis around which it was turned between photographs
 
     @property
     def kinds(self) -> list[str]:
         """Return the kind of each fruit, without article and colour: "apple", "sweet potato"."""
         return [kind_of(p[1]) for p in self.phrases]
+
+    def select(self, chosen: np.ndarray) -> "Photos":
+        """Return the photographs with these numbers."""
+        phrases, captions = ([words[n] for n in chosen] for words in (self.phrases, self.captions))
+        return Photos(
+            self.images[chosen], self.masks[chosen], phrases, captions, self.classes[chosen], self.axes[chosen]
+        )
+
+    def joined(self, other: "Photos") -> "Photos":
+        """Return these photographs and those of another file, whose folders and axes are other ones."""
+        return Photos(
+            np.concatenate([self.images, other.images]),
+            np.concatenate([self.masks, other.masks]),
+            self.phrases + other.phrases,
+            self.captions + other.captions,
+            np.concatenate([self.classes, other.classes + self.classes.max() + 1]),
+            np.concatenate([self.axes, other.axes + self.axes.max() + 1]),
+        )
 
 
 def kind_of(phrase: str) -> str:
@@ -57,8 +76,23 @@ def kind_of(phrase: str) -> str:
     return phrase.split(" ", 1)[1]
 
 
+def colour_and_kind(phrase: str, *kinds: str) -> tuple[str | None, str]:
+    """Split a phrase that ends with one of `kinds`: "a dark red cherry" -> "dark red", "cherry"; "an orange" has no colour."""
+    words = phrase.removeprefix("an ").removeprefix("a ")
+    kind = max((k for k in kinds if words == k or words.endswith(" " + k)), key=len)
+    return words.removesuffix(kind).strip() or None, kind
+
+
+def shades(colour: str) -> set[str]:
+    """Return the colours that a phrase names, without "dark" and "light": "red and dark green" -> {"red", "green"}."""
+    return set(colour.split()) - {"dark", "light", "and"}
+
+
 def read_photos(root: Path, name: str) -> Photos:
-    """Read the photographs in `128/{name}.npz`: concatenated JPEG or WebP images, and bit-packed masks."""
+    """Read the photographs in `128/{name}.npz`: concatenated JPEG or WebP images, and bit-packed masks.
+
+    Photographs of one axis follow one another in the order of the angles.
+    """
     z = np.load(root / "128" / f"{name}.npz")
     data, off, mask, mask_off, cap = z["data"], z["off"], z["mask"], z["mask_off"], z["cap"]
     count = len(off) - 1
@@ -70,7 +104,8 @@ def read_photos(root: Path, name: str) -> Photos:
         masks[i] = np.unpackbits(packed).reshape(SIZE, SIZE)
     groups = json.loads((root / "captions.json").read_text())["groups"]
     captions = [groups[c] for c in cap]
-    return Photos(images, masks, [_phrases(c) for c in captions], captions, z["cls"].astype(np.int64))
+    numbers = (z[key].astype(np.int64) for key in ("cls", "group"))
+    return Photos(images, masks, [_phrases(c) for c in captions], captions, *numbers)
 
 
 def read_words(root: Path, name: str) -> tuple[list[list[str]], list[list[str]]]:

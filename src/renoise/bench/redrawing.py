@@ -2,7 +2,7 @@
 
 A denoising step goes from x_t to x_s = a x_t + b out(x_t). Renoising inverts it again, with x^(0) = x_s and
 x^(k) = (x_s − b out(x^(k−1)))/a for K + 1 evaluations, and the step is then repeated from the last iterate. All
-evaluations use the new prompt with guidance. The photographs are inverted with the model's own settings. There is no
+evaluations use the new prompt with guidance. Every step of the inversion is solved, with deterministic DDIM. There is no
 mask, so that the result depends on the denoising alone. *Calls* are the evaluations of the edit without the inversion.
 *moved* is the distance ‖Δx_0‖/√numel to the result without renoising.
 """
@@ -17,8 +17,9 @@ from torch import Tensor
 
 from renoise import api
 from renoise.bench.photographs import decode
+from renoise.bench.reconstruction import SOLVED
 from renoise.bench.report import summarize
-from renoise.bench.tasks import Classify, Task, scores
+from renoise.bench.tasks import Judging, Task, scores
 from renoise.inversion import Inversion
 from renoise.prediction import EPSILON
 from renoise.programs import Program
@@ -33,7 +34,7 @@ ITERATIONS = (0, 1, 4, 9)
 def run(
     pipe: Any,
     tasks: Sequence[Task],
-    classify: Classify,
+    judge: Judging,
     iterations: Sequence[int] = ITERATIONS,
     *,
     guidance: float = 1.5,
@@ -46,12 +47,12 @@ def run(
         part = tasks[n : n + batch]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = api.invert(pipe, [task.picture for task in part], [task.source for task in part], measure=False)
+            found = api.invert(pipe, [t.picture for t in part], [t.source for t in part], method=SOLVED, measure=False)
         inverted.append((part, found))
     report: dict[str, Any] = {"edits": len(tasks), "guidance": guidance, "rows": {}}
     plain: list[Tensor] = []
     for name, count in {"plain": None, **{f"K = {count}": count for count in iterations}}.items():
-        latents, row = measure(pipe, inverted, classify, count, guidance)
+        latents, row = measure(pipe, inverted, judge, count, guidance)
         plain = plain or latents
         distances = [(a - b).flatten(1).square().mean(1).sqrt() for a, b in zip(latents, plain, strict=True)]
         report["rows"][name] = {**row, "moved": torch.cat(distances).median().item()}
@@ -88,7 +89,7 @@ def guided(pipe: Any, part: Sequence[Task], scale: float) -> Callable[[Tensor, L
 def measure(
     pipe: Any,
     inverted: Sequence[tuple[Sequence[Task], Inversion]],
-    classify: Classify,
+    judge: Judging,
     iterations: int | None,
     guidance: float,
 ) -> tuple[list[Tensor], dict[str, float]]:
@@ -100,12 +101,13 @@ def measure(
         x_0 = run_program(redraw(steps, inversion.latents, iterations), steps, guided(pipe, part, guidance))
         pictures = decode(pipe, x_0)
         latents.append(x_0)
-        scored += [scores(*one) for one in zip(part, pictures, classify(pictures), strict=True)]
+        scored += [scores(*one) for one in zip(part, pictures, judge(pictures), strict=True)]
+    kept = [score["kept"] for score in scored if "kept" in score]
     calls = 2 * len(inverted[0][1].residuals) * (1 if iterations is None else iterations + 3)
     return latents, {
         "calls": calls,
         "success": statistics.mean(score["success"] for score in scored),
-        **{f"kept_{name}": value for name, value in summarize([score["kept"] for score in scored]).items()},
+        **{f"kept_{name}": value for name, value in summarize(kept).items()},
         "exact": statistics.median([score["exact"] for score in scored if "exact" in score]),
     }
 

@@ -9,21 +9,12 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from renoise.bench.judge import Verdict, Wanted, succeeded
 from renoise.metrics import psnr, ssim
 
 # Minimum PSNR in dB against the right answer. Below it, a second fruit or its shadow remains in the new background.
 MIN_ANSWER_PSNR = 20.0
-Label = tuple[tuple[str, ...], str]  # kinds of fruit from left to right, and the background
-Classify = Callable[[Tensor], list[Label]]  # of pictures (N, 3, H, W) in [0, 1]
-
-
-@dataclass(frozen=True)
-class ColourChange:
-    """Mean colours, RGB in [0, 1], of the fruits before and after an edit, and a mask (H, W) of the fruits."""
-
-    before: np.ndarray
-    after: np.ndarray
-    inside: np.ndarray
+Judging = Callable[[Tensor], list[Verdict]]  # of pictures (N, 3, H, W) in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -36,9 +27,11 @@ class Task:
         source: prompt of the source.
         target: prompt of the edit.
         preserved: mask (H, W) in [0, 1] of the pixels that must not change.
-        label: the label that a classifier should assign to the result.
-        colour_change: the colours of the fruits, if the edit changes them.
+        wanted: fruits and background that the result should show.
         answer: the right picture, and a mask (H, W) of the pixels where it is known.
+        control: a real photograph of the target, or a scene composed of photographs.
+        distance: "near" or "far" for how much the new fruit differs from the old one, if known.
+        setting: "single" for a single fruit on white, "scene" for other fruits, if known.
     """
 
     edit: str
@@ -46,14 +39,11 @@ class Task:
     source: str
     target: str
     preserved: np.ndarray
-    label: Label | None = None
-    colour_change: ColourChange | None = None
+    wanted: Wanted | None = None
     answer: tuple[Image.Image, np.ndarray] | None = None
-
-
-def same_label(a: Label, b: Label) -> bool:
-    """Return whether two labels have the same background and the same fruits, in any order."""
-    return sorted(a[0]) == sorted(b[0]) and a[1] == b[1]
+    control: Image.Image | None = None
+    distance: str = ""
+    setting: str = ""
 
 
 def as_tensor(picture: Image.Image) -> Tensor:
@@ -69,11 +59,11 @@ def resized(picture: Tensor, like: Tensor) -> Tensor:
     return interpolate(picture[None], like.shape[-2:], mode="bicubic", antialias=True).clamp(0, 1)[0]
 
 
-def scores(task: Task, edited: Tensor, label: Label | None) -> dict[str, float]:
-    """Score an edited picture (3, h, w) in [0, 1], given the label that a classifier assigned to it.
+def scores(task: Task, edited: Tensor, verdict: Verdict | None) -> dict[str, float]:
+    """Score an edited picture (3, h, w) in [0, 1], given the verdict of a judge on it.
 
-    success      1 if the label is right, the colour is closer to the new one than to the old one, and the PSNR against
-                 the right answer, if known, is at least `MIN_ANSWER_PSNR`; otherwise 0
+    success      1 if the judge accepts the picture and names it as the prompt does, and the PSNR against the right
+                 answer, if known, is at least `MIN_ANSWER_PSNR`; otherwise 0
     kept         PSNR in dB of the pixels that must not change
     kept_ssim    SSIM of these pixels
     structure    1 − SSIM of the luminance of the other pixels
@@ -88,20 +78,12 @@ def scores(task: Task, edited: Tensor, label: Label | None) -> dict[str, float]:
     if task.answer:
         right, known = task.answer
         out["exact"] = _capped(psnr(after, as_tensor(right), torch.from_numpy(known)[None, None]))
-    if task.label and label:
-        success = same_label(label, task.label)
-        if change := task.colour_change:
-            mean = (after[0].numpy() * change.inside).sum((1, 2)) / change.inside.sum()
-            success &= _distance(mean, change.after) < _distance(mean, change.before)
+    if task.wanted and verdict:
+        success = succeeded(verdict, task.wanted)
         if task.answer:
             success &= out["exact"] >= MIN_ANSWER_PSNR
         out["success"] = float(success)
     return {name: value for name, value in out.items() if not np.isnan(value)}  # nan if the mask is empty
-
-
-def _distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the squared distance of two colours."""
-    return float(np.square(a - b).sum())
 
 
 def _capped(value: Tensor) -> float:

@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from renoise.bench.photographs import Photographs
-from renoise.bench.reconstruction import fixed_iterations, measure
-from renoise.methods.renoise import FOR_DETERMINISTIC, ReNoise
+from renoise.bench.reconstruction import SOLVED, fixed_iterations, measure
+from renoise.methods.renoise import ReNoise
 from renoise.pipelines.latents import encode
 
 STEPS = 10
@@ -23,7 +23,7 @@ def rows(tolerances: Iterable[float]) -> dict[str, ReNoise]:
     settings = {"10/10/8": fixed_iterations(8)}
     for tolerance, anderson, guess in itertools.product(tolerances, (True, False), ("epsilon", "latent")):
         name = f"{tolerance:g}, {'Anderson' if anderson else 'plain'}, from {guess}"
-        settings[name] = replace(FOR_DETERMINISTIC, tolerance=tolerance, anderson=anderson, first_guess=guess)
+        settings[name] = replace(SOLVED, tolerance=tolerance, anderson=anderson, first_guess=guess)
     return settings
 
 

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from renoise.methods.renoise import FEW_STEPS, PLAIN, ReNoise
+from renoise.methods.renoise import FEW_STEPS, FOR_DETERMINISTIC, PLAIN, ReNoise
+
+DEFAULT = "default"
 
 
 @dataclass(frozen=True)
@@ -14,88 +16,65 @@ class Way:
     Args:
         name: name in the report.
         edits: arguments of `renoise.edit`, by the name of the strength.
-        invert: arguments of `renoise.invert`.
+        invert: arguments of `renoise.invert`, by the name of the strength, or one for all under "".
         baseline: whether this is a baseline instead of a way of this project.
+        joined: whether the edit, drawn without a mask, is joined to the photograph at the mask that the default finds.
     """
 
     name: str
     edits: dict[str, dict[str, Any]]
-    invert: dict[str, Any] = field(default_factory=dict)
+    invert: dict[str, dict[str, Any]] = field(default_factory=lambda: {"": {}})
     baseline: bool = False
+    joined: bool = False
 
 
 EVERYWHERE, FOUND = {"mask": "none"}, {"mask": "auto"}
+STRENGTHS = (0.4, 0.55, 0.7, 0.85, 1.0)
 
 
-def _guided(*scales: float, **more: Any) -> dict[str, dict[str, Any]]:
-    return {f"w {w:g}": {"guidance_scale": w, **more} for w in scales}
-
-
-def ways(own: ReNoise, to_edit: ReNoise, guidance: float, steps: int, flow: bool = False) -> Iterator[Way]:
+def ways(own: ReNoise, guidance: float, steps: int, flow: bool = False) -> Iterator[Way]:
     """Yield the ways to edit for a model, the default first.
 
     Args:
         own: the model's settings of ReNoise.
-        to_edit: the model's settings for photographs that are inverted only for an edit.
         guidance: the model's guidance scale for edits.
         steps: the model's number of inference steps.
         flow: whether the model uses flow matching.
     """
-    stochastic = own.noise_correction > 0
-    yield from _own(own, to_edit, guidance, few=steps <= FEW_STEPS)
-    for way in _few(stochastic) if steps <= FEW_STEPS else _many(flow):
+    few = steps <= FEW_STEPS
+    yield Way(DEFAULT, {"": {}})
+    yield Way("editability", {f"e {e:g}": {"editability": e, **FOUND} for e in (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)})
+    yield Way("guidance", {f"w {w:g}": {"guidance_scale": w, **FOUND} for w in (1.0, 1.5, 2.0, 3.0)})
+    yield Way("no mask", {"": EVERYWHERE})
+    solved = replace(own, noised_below=0.0) if few else replace(FOR_DETERMINISTIC, noised_below=0.0)
+    edits = {f"e {e:g}": {"editability": e, **FOUND} for e in (0.0, own.editability)}
+    yield Way("solved to the end", edits, {"": {"method": solved}})
+    losses = replace(
+        solved, lambda_pair=10.0, lambda_kl=0.055, noise_correction=0.14 if solved.noise_correction else 0.0
+    )
+    yield Way("edit losses", {"": {"editability": 0.0, **FOUND}}, {"": {"method": losses}})
+    if not few:
+        yield Way("clean steps noised", edits, {"": {"method": FOR_DETERMINISTIC}})
+    for way in _baselines(max(guidance, 1.0), steps, own.noise_correction > 0 and not flow):
         yield replace(way, baseline=True)
 
 
-def _own(own: ReNoise, to_edit: ReNoise, guidance: float, few: bool) -> Iterator[Way]:
-    """Yield the ways of this library, and edit-friendly DDPM with its automatic mask."""
-    stochastic = own.noise_correction > 0
-    once = replace(own, iterations=0, weights_low=None, weights_high=None, tolerance=0.0, anderson=False)
-    yield Way("default", {"": {}}, {"method": to_edit})
-    yield Way("mask found", _guided(1.0, 1.2, 1.5, 2.0, **FOUND))
-    yield Way("mask found, one evaluation a step", _guided(1.0, 1.2, 1.5, **FOUND), {"method": once})
-    for strength in (0.5, 0.75):
-        yield Way(f"mask found, strength {strength:g}", _guided(1.2, 1.5, **FOUND), {"strength": strength})
-    yield Way("guidance", _guided(1.0, 1.2, 1.5, 2.0, 3.0, **EVERYWHERE))
-    scale = max(guidance, 1.0)
-    for w in (0.5, 1.0):
-        edits = _guided(scale, source_correction=w, **EVERYWHERE)
-        yield Way(f"plain inversion, source correction {w:g}", edits, {"method": PLAIN})
-    edits = _guided(scale, source_correction=1.0, **FOUND)
-    yield Way("plain inversion, source correction 1, mask found", edits, {"method": PLAIN})
-    # With noise_correction=inf, steps are not iterated and have no edit loss. 0.14 is the value of the paper.
-    losses = replace(own, lambda_pair=10.0, lambda_kl=0.055, noise_correction=0.14 if stochastic else 0.0)
-    yield Way("edit losses", _guided(max(guidance, 1.2), **EVERYWHERE), {"method": losses})
-    if few and stochastic:
-        yield Way("edit-friendly DDPM, mask found", _guided(1.0, 1.2, **FOUND), {"method": "edit-friendly"})
-
-
-def _few(stochastic: bool) -> Iterator[Way]:
-    """Yield the baselines for few steps."""
-    for strength in (0.5, 0.75, 1.0):
-        for name, method in (("SDEdit", "sdedit"), ("FlowEdit", "flowedit")):
-            invert = {"method": method, "strength": strength}
-            yield Way(f"{name} {strength:g}", _guided(1.0, 1.2, 1.5, **EVERYWHERE), invert)
-    yield Way("plain inversion", _guided(1.0, 1.5, **EVERYWHERE), {"method": PLAIN})
-    paper = ReNoise.paper("sdxl-turbo")
+def _baselines(guidance: float, steps: int, stochastic: bool) -> Iterator[Way]:
+    """Yield the baselines, all with the default's mask or with one that they find in the same way."""
+    few = steps <= FEW_STEPS
+    scale, exact = {"guidance_scale": guidance}, {"editability": 0.0}
+    more = {} if few else {"num_inference_steps": 2 * steps}  # as many network calls as the default takes, or more
+    for name, method in (("SDEdit", "sdedit"), ("FlowEdit", "flowedit")):
+        strengths = {f"{s:g}": {"method": method, "strength": s, **more} for s in STRENGTHS}
+        yield Way(name, {s: {**scale, **EVERYWHERE} for s in strengths}, strengths, joined=True)
     if stochastic:
-        yield Way("edit-friendly DDPM", _guided(1.0, 1.2, 1.5, **EVERYWHERE), {"method": "edit-friendly"})
-    settings = paper if stochastic else replace(paper, noise_correction=0.0)
-    yield Way("the paper's settings", _guided(1.0, 1.2, **EVERYWHERE), {"method": settings})
-
-
-def _many(flow: bool) -> Iterator[Way]:
-    """Yield the baselines for many steps."""
-    for strength in (0.5, 0.75):
-        invert = {"method": "sdedit", "strength": strength, "num_inference_steps": 40}
-        yield Way(f"SDEdit {strength:g}", _guided(1.5, 3.0, **EVERYWHERE), invert)
-        invert = {"method": "flowedit", "strength": strength, "num_inference_steps": 20}
-        yield Way(f"FlowEdit {strength:g}", _guided(1.0, 1.5, 3.0, **EVERYWHERE), invert)
-        if not flow:  # samplers of flow models draw no noise
-            invert = {"method": "edit-friendly", "strength": strength, "num_inference_steps": 20}
-            yield Way(f"edit-friendly DDPM {strength:g}", _guided(1.5, 3.0, **EVERYWHERE), invert)
-    for steps in (20, 50):
-        invert = {"method": PLAIN, "num_inference_steps": steps}
-        yield Way(f"plain DDIM, {steps} steps", _guided(1.0, 1.5, 2.0, **EVERYWHERE), invert)
-    invert = {"method": ReNoise.paper("sd15"), "num_inference_steps": 50}
-    yield Way("the paper's settings", _guided(1.0, 1.5, **EVERYWHERE), invert)
+        strengths = {f"{s:g}": {"method": "edit-friendly", "strength": s, **more} for s in STRENGTHS[2:]}
+        yield Way("edit-friendly DDPM", {s: {**scale, **FOUND} for s in strengths}, strengths)
+    edits = {f"w {w:g}": {"guidance_scale": w, **exact, **FOUND} for w in (guidance, 1.5)}
+    yield Way("plain inversion", edits, {"": {"method": PLAIN, **more}})
+    if not few:
+        noised = replace(PLAIN, noised_below=FOR_DETERMINISTIC.noised_below, source="arXiv 2410.23530")
+        yield Way("plain inversion, first steps noised", edits, {"": {"method": noised, **more}})
+    paper = ReNoise.paper("sdxl-turbo" if few else "sd15")
+    paper = paper if stochastic or not few else replace(paper, noise_correction=0.0)
+    yield Way("the paper's settings", edits, {"": {"method": paper} | ({} if few else {"num_inference_steps": 50})})

@@ -9,16 +9,18 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from renoise.cli import console, examples, models, outputs
+from renoise.cli.eyes import Sheets, eyes
 from renoise.cli.options import DEFAULT_MODEL, MODEL, REPORT, ModelOptions, ReportOptions
 from renoise.cli.values import WHOLE, WHOLES
 
 if TYPE_CHECKING:
-    from renoise.bench.tasks import Classify, Task
+    from renoise.bench.tasks import Judging, Task
 
 app = App(
     name="bench", help="Measure the quality and cost of reconstructions and edits on photographs with known answers."
 )
 
+app.command(eyes, help_epilogue=examples.BENCH_EYES)
 _POSITIVE = Number(gte=1)
 Data = Annotated[Path, Parameter(help="folder with the photographs")]
 Photos = Annotated[int, Parameter(help="number of photographs", validator=_POSITIVE), WHOLE]
@@ -171,9 +173,9 @@ def redrawing(
         path = _output(output, "redrawing", data)
         _check_scenes(data)
         pipe = models.load(dataclasses.replace(_ORCHARD, device="cpu"), report)
-        chosen, classify = _compose_scenes(data, tasks_of_each)
+        chosen, judge = _compose_scenes(data, tasks_of_each)
         figures = benchmark.run(
-            pipe, chosen, classify, iterations or benchmark.ITERATIONS,
+            pipe, chosen, judge, iterations or benchmark.ITERATIONS,
             guidance=guidance, batch=batch, progress=report.note,
         )  # fmt: skip
         _write(report, figures, benchmark.table(figures), path)
@@ -184,8 +186,12 @@ def edit(
     data: Data,
     /,
     *,
-    tasks_of_each: TasksOfEach = 24,
+    tasks_of_each: TasksOfEach = 42,
+    final: Annotated[
+        bool, Parameter(help="use the tasks that are kept for the last run, of other photographs", negative="")
+    ] = False,
     only: OnlyWays = None,
+    sheets: Sheets = 0,
     batch: Batch = 8,
     output: Folder = FOLDER,
     printed: ReportOptions = REPORT,
@@ -193,13 +199,14 @@ def edit(
 ) -> None:
     """Compare ways to edit on photographs with known answers.
 
-    The folder is the data folder of the fruits, or one of PIE-Bench.
+    The folder is the data folder of the fruits, or one of PIE-Bench. --sheets adds a blind test to the report.
     """
     if importlib.util.find_spec("matplotlib") is None:
         raise ValueError("renoise bench edit draws a chart with matplotlib: pip install 'renoise[bench]'")
     from renoise.bench import edits as benchmark
     from renoise.bench import pie
     from renoise.bench.report import select
+    from renoise.bench.sheets import Album, write_sheets
     from renoise.bench.ways import ways
     from renoise.pipelines.arguments import step_count
     from renoise.pipelines.defaults import default_method
@@ -208,31 +215,30 @@ def edit(
 
     with console.reporting(printed) as report:
         outputs.check(output / "page.html", ".html")
-        chosen, classify = [], None
+        chosen, judge = [], None
         if pie.is_pie(data):
             chosen = _read_pie_tasks(data, tasks_of_each, report)
         else:
             _check_scenes(data, f"nor PIE-Bench ({pie.MAPPING})")
         pipe = models.load(_with_default(model), report)
-        own, to_edit, steps = (
-            default_method(pipe),
-            default_method(pipe, to_edit=True),
-            step_count(pipe, None, find(pipe)),
-        )
+        own, steps = default_method(pipe), step_count(pipe, None, find(pipe))
         guidance = getattr(find(pipe), "edit_guidance_scale", UNKNOWN_GUIDANCE)
-        every = ways(own, to_edit, guidance, steps, flow="Flow" in type(pipe.scheduler).__name__)
+        every = ways(own, guidance, steps, flow="Flow" in type(pipe.scheduler).__name__)
         known = {way.name: way for way in every}
         wanted = [known[name] for name in select(known, only)]
         if not chosen:
-            chosen, classify = _compose_scenes(data, tasks_of_each)
-        about = {"model": identity(pipe), "data": data.resolve().name}
+            chosen, judge = _compose_scenes(data, tasks_of_each, final)
+        about = {"model": identity(pipe), "data": data.resolve().name, "set": "final" if final else "tasks"}
+        album = Album(chosen, sheets, output / "sheets")
         figures = benchmark.run(
-            pipe, chosen, wanted, classify=classify, batch=batch, progress=report.note, about=about, folder=output
-        )
+            pipe, chosen, wanted, judge=judge, draw=(steps, guidance), batch=batch, progress=report.note,
+            keep=album.add, about=about, folder=output,
+        )  # fmt: skip
         report.data["rows"] = figures["rows"]
         report.lines.append(benchmark.table(figures))
-        for name in benchmark.FILES:
-            report.wrote(output / name)
+        written = [output / name for name in benchmark.FILES]
+        for path in written + (write_sheets(album.choose(), album.folder) if sheets else []):
+            report.wrote(path)
 
 
 def _output(folder: Path, name: str, data: Path) -> Path:
@@ -260,16 +266,16 @@ def _check_scenes(data: Path, otherwise: str = "") -> None:
     from renoise.bench import scenes
 
     if not scenes.has_photos(data):
-        where = f"the fruits' data folder (128/{scenes.PHOTOS}.npz)"
+        where = f"the fruits' data folder ({', '.join(f'128/{name}.npz' for name in scenes.PHOTOS)})"
         raise ValueError(f"{data} is neither {where} {otherwise}" if otherwise else f"{data} is not {where}")
 
 
-def _compose_scenes(data: Path, count: int) -> "tuple[list[Task], Classify]":
-    """Compose tasks, and return them with the classifier that judges their edits."""
-    from renoise.bench import classifier, scenes
+def _compose_scenes(data: Path, count: int, final: bool = False) -> "tuple[list[Task], Judging]":
+    """Compose tasks, and return them with the judge of their edits."""
+    from renoise.bench import judge, scenes
 
-    classify = classifier.load().classify
-    return scenes.tasks(data, count, classify), classify
+    found = judge.load()
+    return scenes.tasks(data, count, found, final=final), found.judge
 
 
 def _read_pie_tasks(data: Path, count: int, report: console.Report) -> "list[Task]":

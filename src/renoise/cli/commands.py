@@ -16,6 +16,7 @@ from renoise.cli.options import (
     INVERSION,
     MODEL,
     REPORT,
+    Editability,
     Guidance,
     InversionFiles,
     InversionOptions,
@@ -138,6 +139,7 @@ def edit(
     prompt: Prompt = None,
     output: Output = None,
     overwrite: Overwrite = False,
+    editability: Editability = None,
     guidance: Guidance = None,
     negative_prompt: Negative = None,
     source_correction: SourceCorrection = None,
@@ -166,14 +168,14 @@ def edit(
             also=[(strip, ".png"), (page, ".html")], inputs=[mask_file] if mask_file else [],
         )  # fmt: skip
         models = Models(model, report, [options.steps])
-        how = tasks.EditOptions(guidance, negative_prompt, source_correction, mask)
+        how = tasks.EditOptions(editability, options.seed, guidance, negative_prompt, source_correction, mask)
 
         def work(job: Job, report: Report) -> None:
             wanted = [
                 pair for pair in zip(to, job.paths, strict=True) if not many or overwrite or pair[1] in job.missing
             ]
             if job.source.is_inversion:
-                tasks.check_unused(job.source, {"prompt": prompt, **options.given()})
+                tasks.check_unused(job.source, {"prompt": prompt, **options.given(), "seed": None})
                 if keep_outside:
                     raise ValueError(f"--keep-outside needs the photograph's pixels: edit it instead of {job.source}")
                 drawing = tasks.from_inversion(report, models, job.source)
@@ -193,7 +195,9 @@ def sweep(
     to: Annotated[str, Parameter(name="--to", help="prompt of the edited picture", validator=check_text)],
     prompt: Prompt = None,
     rows: Annotated[str, Parameter(help="setting to vary by row, and its values")] = "guidance=1,1.5,2",
-    columns: Annotated[str, Parameter(help="setting to vary by column, and its values")] = "strength=0.5,0.75,1",
+    columns: Annotated[
+        str, Parameter(help="setting to vary by column, and its values")
+    ] = "editability=0,0.25,0.5,0.75,1",
     output: OneOutput = None,
     overwrite: Overwrite = False,
     mask: Mask = None,
@@ -203,8 +207,8 @@ def sweep(
 ) -> None:
     """Draw a grid of edits of one photograph, varying two settings.
 
-    Settings: guidance, source-correction, strength, steps, iterations, tolerance,
-    lambda-pair, lambda-kl, noise-correction.
+    Settings: editability, guidance, source-correction, strength, steps, iterations,
+    tolerance, lambda-pair, lambda-kl, noise-correction, noised-below.
     """
     with console.reporting(printed) as report:
         axes = [grid.parse_axis("--rows", rows), grid.parse_axis("--columns", columns)]

@@ -142,11 +142,9 @@ class Report:
 
 
 def quality(figures: Mapping[str, Any]) -> str:
-    """Describe the PSNR of a reconstruction and of the autoencoder alone. Empty if it was not measured."""
-    psnr, ceiling = figures.get("psnr"), figures.get("autoencoder_psnr")
-    if psnr is None:
-        return ""
-    return f"{psnr:.1f} dB PSNR" + ("" if ceiling is None else f", the autoencoder alone {ceiling:.1f} dB")
+    """Describe the PSNR of a reconstruction, with and without the remainder. Empty if it was not measured."""
+    alone, whole = figures.get("psnr"), figures.get("autoencoder_psnr")
+    return "" if alone is None or whole is None else f"{whole:.1f} dB PSNR, {alone:.1f} dB without the remainder"
 
 
 @contextmanager

@@ -24,7 +24,6 @@ _CAPTION = re.compile(
     rf"(?P<head>(?:.* of )?)(?P<article>an?) (?:(?P<colour>{_COLOUR}(?: and {_COLOUR})?) )?(?P<kind>{_KIND})"
     rf"(?P<rest>(?: and .+)?) on an? (?P<ground>{_COLOURS}) background"
 )
-_FRUITS = {"lemon": "a yellow lemon", "plum": "a purple plum"}
 
 
 def example() -> tuple[Path, str]:
@@ -64,10 +63,12 @@ def edits(prompt: str) -> list[tuple[str, str]]:
     def text(fruit: str, ground: str) -> str:
         return f"{head}{fruit}{rest} on {_article(ground)} {ground} background"
 
-    colour = "green" if "yellow" in fruit or kind in ("lemon", "banana") else "yellow"
+    colour = (
+        "green" if "yellow" in fruit or kind in ("lemon", "banana") else "red" if "green" in fruit else "light green"
+    )
     return [
         ("background", text(fruit, "blue" if ground != "blue" else "orange")),
-        ("kind", text(_FRUITS["plum" if "lemon" in kind else "lemon"], ground)),
+        ("kind", text("a yellow lemon" if "plum" in kind else "a purple plum", ground)),
         ("colour", text(f"a {colour} {kind}", ground)),
     ]
 

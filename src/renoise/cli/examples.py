@@ -23,7 +23,7 @@ SWEEP = """\
 Example:
   renoise sweep apple.png --prompt "a photo of a red apple" \\
       --to "a photo of a yellow lemon" --rows guidance=1,1.5,2 \\
-      --columns strength=0.5,0.75,1"""
+      --columns editability=0,0.5,1"""
 
 INFO = """\
 Examples:
@@ -60,4 +60,9 @@ Example:
 BENCH_EDIT = """\
 Examples:
   renoise bench edit data --tasks 8 --only guidance
+  renoise bench edit data --tasks 12 --sheets 48
   renoise bench edit PIE-Bench_v1 --model sdxl-turbo -o pie-turbo"""
+
+BENCH_EYES = """\
+Example:
+  renoise bench eyes renoise-bench/sheets answers-1.csv answers-2.csv"""

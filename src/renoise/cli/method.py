@@ -18,13 +18,12 @@ def check_has_inversion(method: str | None) -> None:
         raise ValueError(f"--method {method} has no inversion to save: use renoise edit")
 
 
-def chosen_method(pipe: Any, options: InversionOptions, to_edit: bool) -> "Method | str":
+def chosen_method(pipe: Any, options: InversionOptions) -> "Method | str":
     """Return the method that the options select, with the given fields.
 
     Args:
         pipe: the pipeline, whose preset has default settings.
         options: options of the inversion.
-        to_edit: whether to start from the preset's settings for edits.
 
     Raises:
         ValueError: if options do not apply to the method, or if the paper has no settings for the model.
@@ -47,7 +46,9 @@ def chosen_method(pipe: Any, options: InversionOptions, to_edit: bool) -> "Metho
             raise ValueError("--settings paper: the paper has no settings for this model (renoise presets lists them)")
         chosen = ReNoise.paper(preset.paper)
     else:
-        chosen = renoise.default_method(pipe, options.steps, to_edit=to_edit)
+        # Options of the fixed-point iteration ask for it, while DDIM that draws noise needs none.
+        call = {"eta": 0.0} if given.keys() - {"noise_correction", "noised_below"} else {}
+        chosen = renoise.default_method(pipe, options.steps, **call)
     if not given:
         return chosen
     if given.get("iterations") == 0:  # plain inversion, without the other settings of the preset

@@ -154,7 +154,7 @@ def warn_of_fruits(report: Report, options: ModelOptions, source: Source, prompt
 
 def names_fruit(prompt: str) -> bool:
     """Return whether a prompt names a kind of fruit or vegetable that orchard knows."""
-    known = json.loads((files("renoise") / "bench" / "classifier.json").read_text(encoding="utf-8"))
+    known = json.loads((files("renoise") / "bench" / "judge.json").read_text(encoding="utf-8"))
     for kind in known["kinds"]:
         stem = re.escape(kind[:-1]) + "(?:y|ies)" if kind.endswith("y") else re.escape(kind) + "(?:s|es)?"
         # An orange cat is no orange.

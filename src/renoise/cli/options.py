@@ -125,6 +125,13 @@ class InversionOptions:
         Literal["latent", "epsilon", "posterior"] | None, Parameter(help="starting point of the iteration")
     ] = None
 
+    noised_below: Annotated[
+        float | None,
+        Parameter(
+            help="noise level, sigma / alpha, below which steps are noised instead of inverted; 0 inverts all steps",
+            validator=_NOT_NEGATIVE,
+        ),
+    ] = None
     settings: Annotated[
         Literal["default", "paper"], Parameter(help="base settings: those of the preset, or those of the paper")
     ] = "default"
@@ -241,6 +248,13 @@ Guidance = Annotated[
 ]
 Negative = Annotated[
     str | None, Parameter(help="description of what the picture should not show", validator=check_text)
+]
+Editability = Annotated[
+    float | None,
+    Parameter(
+        help="how freely the edit may depart from the photograph, from 0 (its own noise) to 1 (a new drawing)",
+        validator=Number(gte=0, lte=1),
+    ),
 ]
 SourceCorrection = Annotated[
     float | None,

@@ -64,6 +64,8 @@ def _about(gigabytes: float | None) -> str:
 
 
 def _info(found: "Inversion") -> Iterator[tuple[str, str]]:
+    from renoise.spectrum import BANDS
+
     record, metrics = found.record, found.record.metrics
     yield "prompt", record.prompt[0] or "none"
     if record.negative_prompt and record.negative_prompt[0]:
@@ -86,6 +88,13 @@ def _info(found: "Inversion") -> Iterator[tuple[str, str]]:
     }
     yield "quality", quality(figures) or "not measured"
     residuals = [step[0] for step in metrics.residuals if step[0] is not None]
+    if metrics.remainder and metrics.remainder[0] is not None:
+        yield "remainder", f"the noise alone lacks {metrics.remainder[0]:.1%} of the photograph, which the file holds"
+    if metrics.spectrum:
+        yield "spectrum", "power by frequency (cycles per side), as a multiple of that of noised photographs:"
+        for number, noise in enumerate(metrics.spectrum):
+            name = "x_T" if number == 0 else f"noise {number}"
+            yield "", f"{name}: {', '.join(_band(*one) for one in zip(BANDS, noise, strict=True))}"
     yield "cost", f"{metrics.evaluations:g} network calls, {metrics.seconds:.1f} s"
     if residuals:
         yield "residuals", f"at most {max(residuals):.2g}, {sum(step[0] for step in metrics.diverged)} steps diverged"
@@ -93,6 +102,13 @@ def _info(found: "Inversion") -> Iterator[tuple[str, str]]:
         yield "warning", text
     yield "made with", ", ".join(f"{name} {version}" for name, version in record.versions.items())
     yield "", "All fields: renoise info FILE --format json"
+
+
+def _band(band: tuple[int, int], power: list[float | None]) -> str:
+    """Describe the power of the first image in a band of frequencies. The last band has no upper limit."""
+    first, last = band
+    name = f"{first}" if first == last else f"{first}+" if last > 1000 else f"{first}-{last}"
+    return f"{name} {'–' if power[0] is None else f'{power[0]:.2g}'}"
 
 
 def _settings(settings: Mapping[str, Any]) -> str:

@@ -7,16 +7,27 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from renoise.cli import tasks
 from renoise.cli.console import Report
-from renoise.cli.options import Guidance, InversionOptions, SourceCorrection
+from renoise.cli.options import Editability, Guidance, InversionOptions, SourceCorrection
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from renoise.inversion import Inversion
 
-_EDIT_SETTINGS = {"guidance": "guidance_scale", "source_correction": "source_correction"}
+_EDIT_SETTINGS = {
+    "editability": "editability", "guidance": "guidance_scale", "source_correction": "source_correction"
+}  # fmt: skip
 _INTEGER_SETTINGS = ("steps", "iterations")
-_INVERSION_SETTINGS = ("strength", "steps", "iterations", "tolerance", "lambda_pair", "lambda_kl", "noise_correction")
+_INVERSION_SETTINGS = (
+    "strength",
+    "steps",
+    "iterations",
+    "tolerance",
+    "lambda_pair",
+    "lambda_kl",
+    "noise_correction",
+    "noised_below",
+)
 
 
 def parse_axis(option: str, text: str) -> tuple[str, list[float]]:
@@ -74,10 +85,10 @@ def draw(
             key = tuple(inverting.items())
             if key not in found:
                 found[key] = tasks.invert(
-                    report, pipe, image, prompt, dataclasses.replace(options, **inverting), to_edit=True
+                    report, pipe, image, prompt, dataclasses.replace(options, **inverting), measure=False
                 )
             drawing: dict[str, Any] = {_EDIT_SETTINGS[n]: v for n, v in values.items() if n in _EDIT_SETTINGS}
-            edit_options = dataclasses.replace(tasks.EditOptions(mask=mask), **drawing)
+            edit_options = dataclasses.replace(tasks.EditOptions(mask=mask, seed=options.seed), **drawing)
             picture = tasks.edit(report, pipe, found[key], target, None, edit_options)
             tiles.append((f"{row} {a:g}\n{column} {b:g}", picture))
         tasks.write_strip(tiles, path, columns=len(columns))  # an interruption keeps the finished rows
@@ -86,7 +97,7 @@ def draw(
 def _check_range(name: str, number: float) -> None:
     """Raise ValueError for a value that the option of this name does not take."""
     options = get_type_hints(InversionOptions, include_extras=True)
-    options |= {"guidance": Guidance, "source_correction": SourceCorrection}
+    options |= {"editability": Editability, "guidance": Guidance, "source_correction": SourceCorrection}
     for parameter in get_args(options[name])[1:]:
         validators = parameter.validator if isinstance(parameter.validator, tuple) else (parameter.validator,)
         for validator in filter(None, validators):

@@ -60,11 +60,9 @@ def invert(
     image: "Image",
     prompt: str,
     options: InversionOptions,
-    *,
-    to_edit: bool = False,
     **call: Any,
 ) -> "Inversion":
-    """Invert one photograph. `to_edit` uses the settings of the preset for edits."""
+    """Invert one photograph."""
     import renoise
 
     with report.working("invert", "inverting") as progress:
@@ -72,7 +70,7 @@ def invert(
             pipe,
             image,
             prompt,
-            method=chosen_method(pipe, options, to_edit),
+            method=chosen_method(pipe, options),
             num_inference_steps=options.steps,
             strength=1.0 if options.strength is None else options.strength,
             seed=options.seed or 0,
@@ -97,6 +95,8 @@ def reconstruct(report: Report, pipe: Any, found: "Inversion", path: Path) -> "I
 class EditOptions:
     """Arguments of `renoise.edit`. None leaves the choice to the library."""
 
+    editability: float | None = None
+    seed: int | None = None
     guidance_scale: float | None = None
     negative_prompt: str | None = None
     source_correction: float | None = None
@@ -142,10 +142,10 @@ class Drawing:
 def from_photograph(
     report: Report, models: Models, source: Source, prompt: str | None, options: InversionOptions
 ) -> Drawing:
-    """Invert a photograph with the settings for edits."""
+    """Invert a photograph to edit it."""
     image, text = source.picture(), caption(report, source, prompt, models.options)
     pipe = models.own()
-    found = invert(report, pipe, image, text, options, to_edit=True)
+    found = invert(report, pipe, image, text, options, measure=False)
     report.describe(found)
     return Drawing(pipe, found, image)
 

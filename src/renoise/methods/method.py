@@ -4,6 +4,7 @@ A method is a frozen dataclass whose fields are its settings. `renoise.invert(pi
 `invert`, and `renoise.edit` its `draw`. docs/adding-a-method.md shows how to add a method.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 STOCHASTIC, PHOTOGRAPH, GRADIENTS = "a stochastic sampler", "the photograph", "gradients"
 # Options of `renoise.edit` that a method may support. All others are passed to the pipeline.
 AUTO_MASK = 'mask="auto"'
-EDIT_OPTIONS = frozenset({"negative_prompt", "pseudo_guidance", "source_correction", "mask", AUTO_MASK})
-LIKE_NOISE = 0.5, 2.0  # range of the standard deviation of an x_T that can be edited
+EDIT_OPTIONS = frozenset({"negative_prompt", "pseudo_guidance", "source_correction", "mask", AUTO_MASK, "editability"})
+LIKE_NOISE = 0.2, 100.0  # range of the power of noise that can be edited, as a multiple of that of noised photographs
 
 
 class Method(ABC):
@@ -47,6 +48,16 @@ class Method(ABC):
     takes: ClassVar[frozenset[str]] = EDIT_OPTIONS
     reconstructs: ClassVar[bool] = False
     pipeline_guides_rows: ClassVar[bool] = False
+
+    @property
+    def closes_noises(self) -> bool:
+        """Return whether the method is at its best with a sampler that draws noise, so that DDIM is asked to."""
+        return STOCHASTIC in self.needs
+
+    @property
+    def default_editability(self) -> float:
+        """Return the editability of an edit for which the user gives none, in [0, 1]."""
+        return 0.0
 
     @abstractmethod
     def invert(self, steps: "Sequence[Step]", photograph: "Photograph") -> "Program[Inverted]":
@@ -111,20 +122,24 @@ class Method(ABC):
                 f"{self.title} takes no {' and no '.join(refused)}: leave {'it' if len(refused) == 1 else 'them'} out"
             )
 
-    def warnings(self, found: "Inverted", steps: "Sequence[Step]", to_noise: bool) -> list[str]:
+    def warnings(self, found: "Inverted", steps: "Sequence[Step]", spectrum: "Tensor | None") -> list[str]:
         """Return warnings about the result of an inversion.
 
         Args:
             found: the result.
             steps: the steps that were inverted.
-            to_noise: whether the steps lead to pure noise.
+            spectrum: power of x_T and the noises as a multiple of that of noised photographs (1 + m, bands, B), see
+                `spectrum.of_inversion`. None if it is not known.
         """
         low, high = LIKE_NOISE
-        stds = found.x_T.flatten(1).std(1).tolist()
-        worst = max(stds, key=lambda std: max(std / high, low / max(std, 1e-9)))
-        if not to_noise or low < worst < high:
+        values = [] if spectrum is None else [v for v in spectrum.flatten().tolist() if not math.isnan(v)]
+        worst = max(values, key=lambda power: max(power / high, low / max(power, 1e-9)), default=1.0)
+        if low < worst < high:
             return []
-        return [f"x_T has standard deviation {worst:.2g} instead of 1, which degrades edits: try more steps"]
+        return [
+            f"at some frequencies the noise has {worst:.2g} times the power of noise, which degrades edits: "
+            "raise editability, noised_below or the number of steps"
+        ]
 
 
 def is_stochastic(steps: "Sequence[Step]") -> bool:

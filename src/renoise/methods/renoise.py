@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FIRST_GUESSES = ("latent", "epsilon", "posterior")
 FEW_STEPS = 8  # distilled models take 1 … 8 steps
+EDITABILITY = 0.5  # fit for fruits and for terrain alike (examples/terrain.py)
+MORE_SIGNAL = 1.0  # noise level σ/α below which a latent holds more signal than noise
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,9 @@ class ReNoise(Method):
         first_guess: first iterate x^(0). "latent" is x_s, as in the paper. "epsilon" extrapolates x_s along the ε̂ of
             the last step, without further evaluations. "posterior" draws x^(0) and z from their posterior given x_0 and
             x_s (`Step.posterior`). With "posterior" and noise_correction=inf, stochastic steps need no iteration.
+        noised_below: noise level σ_t/α_t below which a step is noised instead of inverted, x_t = α_t x_0 + σ_t w. 0
+            inverts all steps. What the noise then does not draw is the inversion's remainder.
+        editability: how freely an edit may depart from the photograph if `renoise.edit` is not told, 0 … 1 (spectrum.py).
         source: origin of these values, as text.
 
     Raises:
@@ -64,6 +69,8 @@ class ReNoise(Method):
     noise_correction: float = 0.0
     anderson: bool = False
     first_guess: str = "latent"
+    noised_below: float = 0.0
+    editability: float = EDITABILITY
     source: str = ""
 
     name: ClassVar[str] = "renoise"
@@ -71,14 +78,17 @@ class ReNoise(Method):
     reconstructs: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "tolerance", "boundary", "lambda_pair", "lambda_kl", "noise_correction", "anderson"):
+        for name in ("iterations", "tolerance", "boundary", "lambda_pair", "lambda_kl", "noise_correction", "anderson",
+                     "noised_below", "editability"):  # fmt: skip
             object.__setattr__(self, name, plain(getattr(self, name)))
         if type(self.iterations) is not int or not 0 <= self.iterations <= 1000:
             raise ValueError(f"iterations must be an integer in 0 … 1000, got {self.iterations}")
-        for name in ("tolerance", "boundary", "lambda_pair", "lambda_kl", "noise_correction"):
+        for name in ("tolerance", "boundary", "lambda_pair", "lambda_kl", "noise_correction", "noised_below"):
             value = getattr(self, name)
             if not value >= 0 or (math.isinf(value) and name != "noise_correction"):
                 raise ValueError(f"{name} must be a finite number and not negative, got {value}")
+        if not 0 <= self.editability <= 1:
+            raise ValueError(f"editability must lie in [0, 1], got {self.editability}")
         for name in ("weights_low", "weights_high"):
             weights = getattr(self, name)
             if weights is None:
@@ -116,6 +126,11 @@ class ReNoise(Method):
         kind = f"{'few' if few else 'many'} steps ({len(steps)}) of a {'stochastic' if stochastic else 'deterministic'}"
         return replace(chosen, iterations=chosen.iterations if few else 10, source=f"rule for {kind} sampler")
 
+    @property
+    def default_editability(self) -> float:
+        """Return `editability`."""
+        return self.editability
+
     def prepare(self, steps: "Sequence[Step]", start: int) -> "ReNoise":
         """Return the method without noise correction if the steps from index `start` draw no noise.
 
@@ -129,31 +144,35 @@ class ReNoise(Method):
         return self if is_stochastic(steps[start:]) else replace(self, noise_correction=0.0)
 
     def invert(self, steps: "Sequence[Step]", photograph: "Photograph") -> "Program[Inverted]":
-        """Solve all steps, from the clean end to the noise."""
+        """Solve all steps that are not only noised, from the clean end to the noise."""
         from renoise import algorithm  # imported here because it imports torch
 
         x_0, draw = photograph.x_0, photograph.noise
+        noised = sum(step.t.sigma < self.noised_below * step.t.alpha for step in steps)  # the last ones
         sampler_noises = draw("sampler", sum(step.stochastic for step in steps)) if is_stochastic(steps) else None
         references = draw("reference", len(steps)) if self.lambda_kl > 0 else None
-        guesses = draw("guess", len(steps)) if self.first_guess == "posterior" else None
+        guesses = draw("guess", len(steps)) if self.first_guess == "posterior" or noised else None
         x_s, epsilon = x_0, None
         solutions, trajectory, noises = [], [], []
         for i, step in reversed(list(enumerate(steps))):
             z = step.noise_from(sampler_noises, i)
-            w = None if guesses is None else guesses[i]
-            guess, z = self._first_guess(step, x_0, x_s, z, epsilon, w, clean=i == len(steps) - 1)
-            if z is not None and self.makes_steps_exact:
+            is_noised, clean = i >= len(steps) - noised, i == len(steps) - 1
+            w = guesses[i] if guesses is not None and (is_noised or self.first_guess == "posterior") else None
+            guess, z = self._first_guess(step, x_0, x_s, z, epsilon, w, clean)
+            if is_noised:
+                solution = algorithm.Solution.without_iteration(guess, (guess - step.t.alpha * x_0) / step.t.sigma)
+            elif z is not None and self.closes_noises:
                 solution = algorithm.Solution.without_iteration(guess)
             else:
-                noised = None if references is None else step.t.alpha * x_0 + step.t.sigma * references[i]
-                loss, loss_calls = yield from self._edit_loss(step, i, noised, photograph)
+                noisy = None if references is None else step.t.alpha * x_0 + step.t.sigma * references[i]
+                loss, loss_calls = yield from self._edit_loss(step, i, noisy, photograph)
                 solution = yield from algorithm.solve(
                     step, i, x_s, guess, z,
                     weights=self.weights(step.t.time), tolerance=self.tolerance, anderson=self.anderson, edit_loss=loss,
                 )  # fmt: skip
                 solution = replace(solution, calls=solution.calls + loss_calls)
             if z is not None:
-                if self.noise_correction > 0:
+                if self.noise_correction > 0 and not is_noised:
                     solution, z = yield from algorithm.correction(step, i, solution, x_s, z, self.noise_correction)
                 noises.append(z)
             solutions.append(solution)
@@ -198,11 +217,11 @@ class ReNoise(Method):
         return loss, 0 if reference is None else 1
 
     @property
-    def makes_steps_exact(self) -> bool:
+    def closes_noises(self) -> bool:
         """Return whether the corrected noise makes stochastic steps exact, so that they need no iteration."""
         return self.first_guess == "posterior" and math.isinf(self.noise_correction)
 
-    def warnings(self, found: "Inverted", steps: "Sequence[Step]", to_noise: bool) -> list[str]:
+    def warnings(self, found: "Inverted", steps: "Sequence[Step]", spectrum: "Tensor | None") -> list[str]:
         """Return a warning for each step that did not converge, and the warnings of the base class."""
         lines = []
         for step, residual, diverged in zip(steps, found.residuals, found.diverged, strict=True):
@@ -213,7 +232,7 @@ class ReNoise(Method):
             elif self.tolerance > 0 and bool((residual > 10 * self.tolerance).any()):
                 what = f"is far from the tolerance {self.tolerance:.2g}"
                 lines.append(f"{where} {what}: try more steps, more iterations or anderson=True")
-        return lines + super().warnings(found, steps, to_noise)
+        return lines + super().warnings(found, steps, spectrum)
 
     def weights(self, time: float) -> tuple[float, ...]:
         """Return the weights w_1 … w_k of the step at timestep `time`, up to the last one that is not 0."""
@@ -226,17 +245,19 @@ def _mean(count: int, first: int, last: int) -> tuple[float, ...]:
     return tuple(1 / (last - first + 1) if first <= k <= last else 0.0 for k in range(1, count + 1))
 
 
-PLAIN = ReNoise(iterations=0, tolerance=0.0, source="plain DDIM inversion")
+PLAIN = ReNoise(iterations=0, tolerance=0.0, editability=0.0, source="plain DDIM inversion")
 
 # The settings of `for_steps`. `renoise bench tolerance` found the first tolerance, on other photographs than those of
 # `renoise bench reconstruction`. `renoise bench few-steps --search` found the second, on orchard-turbo and orchard-lcm.
-FOR_DETERMINISTIC = ReNoise(anderson=True, first_guess="epsilon")
-FOR_STOCHASTIC = ReNoise(tolerance=0.01, anderson=True, first_guess="posterior", noise_correction=math.inf)
+FOR_DETERMINISTIC = ReNoise(anderson=True, first_guess="epsilon", noised_below=MORE_SIGNAL)
+FOR_STOCHASTIC = ReNoise(
+    tolerance=0.01, anderson=True, first_guess="posterior", noise_correction=math.inf, noised_below=MORE_SIGNAL
+)
 
 _TABLE_3 = "arXiv 2403.14602, table 3"
 _SD15 = ReNoise(
     iterations=1, tolerance=0.0, weights_low=_mean(2, 1, 2), weights_high=_mean(2, 2, 2),
-    lambda_pair=10.0, lambda_kl=0.05, source=f"{_TABLE_3}, Stable Diffusion",
+    lambda_pair=10.0, lambda_kl=0.05, editability=0.0, source=f"{_TABLE_3}, Stable Diffusion",
 )  # fmt: skip
 # The paper's noise correction has length 18 on a latent of 4·64·64 values, which is 0.14 √numel.
 PAPER = {
@@ -244,10 +265,10 @@ PAPER = {
     "sdxl": replace(_SD15, lambda_kl=0.055, source=f"{_TABLE_3}, SDXL"),
     "sdxl-turbo": ReNoise(
         iterations=9, tolerance=0.0, weights_low=_mean(10, 1, 4), weights_high=_mean(10, 8, 10),
-        lambda_pair=10.0, lambda_kl=0.055, noise_correction=0.14, source=f"{_TABLE_3}, SDXL Turbo",
+        lambda_pair=10.0, lambda_kl=0.055, noise_correction=0.14, editability=0.0, source=f"{_TABLE_3}, SDXL Turbo",
     ),
     "lcm-sdxl": ReNoise(
         iterations=7, tolerance=0.0, weights_low=_mean(8, 1, 4), weights_high=_mean(8, 6, 8),
-        lambda_pair=20.0, lambda_kl=0.075, source=f"{_TABLE_3}, LCM-LoRA",
+        lambda_pair=20.0, lambda_kl=0.075, editability=0.0, source=f"{_TABLE_3}, LCM-LoRA",
     ),
 }  # fmt: skip

@@ -21,7 +21,7 @@ class SDEdit(Method):
 
     name: ClassVar[str] = "sdedit"
     title: ClassVar[str] = "SDEdit"
-    takes: ClassVar[frozenset[str]] = EDIT_OPTIONS - {AUTO_MASK}
+    takes: ClassVar[frozenset[str]] = EDIT_OPTIONS - {AUTO_MASK, "editability"}
 
     def invert(self, steps: Sequence[Step], photograph: Photograph) -> Program[Inverted]:
         """Noise x_0 (B, ...) to the level of the first step."""

@@ -7,7 +7,7 @@ gets the settings of the rule (`ReNoise.for_steps`). `paper` names the paper's s
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from renoise.methods.renoise import FOR_DETERMINISTIC, FOR_STOCHASTIC, ReNoise
+from renoise.methods.renoise import FOR_STOCHASTIC, ReNoise
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,6 @@ class Preset:
         edit_guidance_scale: while editing. Above 1.0 the source prompt is the negative prompt.
         edit_mask: "auto" lets an edit find where the picture may change, "none" lets all of it change.
         settings: the settings measured best; None leaves them to the rule.
-        edit_settings: those for a photograph that is inverted only to be edited; None is the same.
         paper: the settings of the paper that suit this kind of model, for `ReNoise.paper`; None if there are none.
         lora: Hub id of an adapter, loaded under the preset's name; `lora_file` where its repository has several.
         call: further arguments of the pipeline's call.
@@ -44,7 +43,6 @@ class Preset:
     edit_guidance_scale: float = 1.0
     edit_mask: str = "none"
     settings: ReNoise | None = None
-    edit_settings: ReNoise | None = None
     paper: str | None = None
     revision: str | None = None
     lora: str | None = None
@@ -54,12 +52,7 @@ class Preset:
     download_gb: float | None = None
 
 
-_ORCHARD = replace(FOR_DETERMINISTIC, source="measured by renoise bench reconstruction")
-_ORCHARD_FEW = replace(FOR_STOCHASTIC, source="measured by renoise bench few-steps --search")
-# The last step, which alone is iterated, makes the picture exact. Where a mask puts back what is to stay, an edit gains nothing.
-_ORCHARD_FEW_EDITS = replace(
-    _ORCHARD_FEW, iterations=0, tolerance=0.0, anderson=False, source="measured by renoise bench edit"
-)
+_ORCHARD = replace(FOR_STOCHASTIC, editability=0.75, source="measured by renoise bench edit")
 
 # What model cards of distilled models say.
 _UNGUIDED: dict[str, Any] = dict(guidance_scale=0.0, edit_guidance_scale=0.0)
@@ -86,7 +79,6 @@ _ALL = [
         repository="orchard",
         size=128,
         steps=10,
-        edit_guidance_scale=1.2,
         edit_mask="auto",
         scheduler=("DDIMScheduler", {}),
         settings=_ORCHARD,
@@ -103,9 +95,8 @@ _ALL = [
         steps=4,
         guidance_scale=0.0,
         edit_mask="auto",
-        edit_settings=_ORCHARD_FEW_EDITS,
         scheduler=_ANCESTRAL,
-        settings=_ORCHARD_FEW,
+        settings=_ORCHARD,
         paper="sdxl-turbo",
         source="4 steps of ancestral Euler, unguided: training/distill.py; mask: renoise bench edit",
         license="Apache-2.0",
@@ -117,12 +108,10 @@ _ALL = [
         repository="orchard",
         size=128,
         steps=4,
-        edit_guidance_scale=1.2,
         edit_mask="auto",
-        edit_settings=_ORCHARD_FEW_EDITS,
         scheduler=("LCMScheduler", dict(original_inference_steps=100)),
         lora="orchard-lcm",
-        settings=_ORCHARD_FEW,
+        settings=_ORCHARD,
         paper="sdxl-turbo",
         source="4 steps of LCM, unguided: training/distill.py; edit guidance and mask: renoise bench edit",
         license="Apache-2.0",

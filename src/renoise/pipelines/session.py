@@ -115,7 +115,7 @@ class Session(Generic[Result]):
     def _hand_out(self, like: Tensor) -> tuple[Tensor, float, Tensor]:
         x = self.x.to(like.dtype)
         if x.shape[1:] != like.shape[1:]:  # a pipeline that lays rows out anew counts on all; the result may have fewer
-            x = x.repeat(len(like) // len(x), *(1,) * (x.ndim - 1)).reshape(like.shape)
+            x = x.repeat(max(1, len(like) // len(x)), *(1,) * (x.ndim - 1)).reshape(-1, *like.shape[1:])
         return x, version(x), x.clone()
 
 
