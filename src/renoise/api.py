@@ -238,9 +238,8 @@ def _memory_warnings(before: list[Tensor], after: list[Tensor]) -> list[str]:
 
 def _drop_warnings(ceiling: list[float], reached: list[float], lost: list[float], method: Method) -> list[str]:
     """Warn if the noise alone does not draw the photographs: some steps amplify what a small residual leaves."""
-    if (
-        isinstance(method, ReNoise) and method.noised_below > 0
-    ):  # part of the photograph is left to the remainder on purpose
+    # With noised_below, part of the photograph is left to the remainder on purpose.
+    if isinstance(method, ReNoise) and method.noised_below > 0:
         what = f"the noise alone draws little of the photograph, the remainder is {max(lost):.0%} of it"
         return [f"{what}: try more steps, or noised_below=0"] if max(lost) > LARGEST_REMAINDER else []
     drops = [most - got for most, got in zip(ceiling, reached, strict=True)]

@@ -46,9 +46,7 @@ def _new_object(edited: Tensor, photograph: Tensor, mask: Tensor) -> Tensor:
     inside = _dilated(_filled(mask), 1)
     e, p = _cells(edited, mask), _cells(photograph, mask)
     shift, known = p - e, 1 - inside
-    known = known * (
-        (shift - _median(shift, known)).abs().amax(1, keepdim=True) < CHANGED
-    )  # without what else has changed
+    known = known * (_unlike(shift, _median(shift, known)) < CHANGED)  # without what else has changed
     ground, shift = _enlarged(_continued(e, known), edited), _enlarged(_continued(shift, known), edited)
     like_ground = 1 - _unlike(edited, ground) / (2 * CHANGED)
     matched = edited + like_ground.clamp(0, 1) * shift

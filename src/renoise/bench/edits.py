@@ -109,6 +109,7 @@ def _edit(pipe: Any, way: Way, tasks: Sequence[Task], batch: int) -> dict[str, t
     """Edit every task. Return, by strength, pictures (N, 3, H, W) in [0, 1], evaluations and seconds per picture."""
     parts = [tasks[n : n + batch] for n in range(0, len(tasks), batch)]
     inverted = {name: _invert(pipe, parts, arguments) for name, arguments in way.invert.items()}
+    found = _find_masks(pipe, parts) if way.joined else []
     edited = {}
     for strength, arguments in way.edits.items():
         inversions, evaluations, inverting = inverted[strength if strength in inverted else ""]
@@ -118,8 +119,9 @@ def _edit(pipe: Any, way: Way, tasks: Sequence[Task], batch: int) -> dict[str, t
                 prompts = [task.target for task in part]
                 out.append(api.edit(pipe, inversion, prompts, seed=seed, output_type="pt", **arguments).cpu())
         seconds = inverting + time.perf_counter() - began
-        pictures = _joined(pipe, parts, out) if way.joined else torch.cat(out)
-        edited[strength] = pictures, rows[0] / len(tasks) + evaluations, seconds / len(tasks)
+        if way.joined:
+            out = [join_found(pictures, *one) for pictures, one in zip(out, found, strict=True)]
+        edited[strength] = torch.cat(out), rows[0] / len(tasks) + evaluations, seconds / len(tasks)
     return edited
 
 
@@ -137,16 +139,16 @@ def _invert(
     return inversions, evaluations / sum(map(len, parts)), time.perf_counter() - began
 
 
-def _joined(pipe: Any, parts: Sequence[Sequence[Task]], edited: Sequence[Tensor]) -> Tensor:
-    """Join edits to their photographs at the masks that the default way finds, as it joins its own."""
-    joined = []
-    for seed, (part, pictures) in enumerate(zip(parts, edited, strict=True)):
-        sources, targets = [task.source for task in part], [task.target for task in part]
-        inversion = api.invert(pipe, [task.picture for task in part], sources, measure=False, seed=seed)
-        mask, photographs = Replay(pipe, inversion, {}, edit=True).found_mask(targets, pixels=True)
+def _find_masks(pipe: Any, parts: Sequence[Sequence[Task]]) -> list[tuple[Tensor, Tensor]]:
+    """Return, for each batch of tasks, the autoencoder's pictures of the photographs, and the masks that the default finds."""
+    found = []
+    for seed, part in enumerate(parts):
+        prompts = [task.source for task in part]
+        inversion = api.invert(pipe, [task.picture for task in part], prompts, measure=False, seed=seed)
+        mask, photographs = Replay(pipe, inversion, {}, edit=True).found_mask([t.target for t in part], pixels=True)
         assert photographs is not None
-        joined.append(join_found(pictures, photographs.cpu(), mask.cpu()))
-    return torch.cat(joined)
+        found.append((photographs.cpu(), mask.cpu()))
+    return found
 
 
 def _score(

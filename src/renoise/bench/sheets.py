@@ -25,6 +25,7 @@ from torch import Tensor
 from renoise import images
 from renoise.bench.controls import DRAWN, PHOTOGRAPHS, UNEDITED
 from renoise.bench.tasks import Task, as_tensor, resized
+from renoise.bench.ways import DEFAULT
 from renoise.files import write
 from renoise.strip import strip
 
@@ -32,7 +33,6 @@ QUESTION = "Is this what was asked for, and would you accept it?"
 COLUMNS = ("number", "asked_for", "accept")  # of answers.csv
 KEY, ANSWERS = "key.json", "answers.csv"
 PER_SHEET, PER_ROW = 12, 4
-DEFAULT = "default"
 OTHERS = 2  # ways besides the default one, the drawings and the photographs
 
 
