@@ -3,7 +3,7 @@
     python examples/before_after.py DATA docs/images/before-after.png
 
 DATA is the folder of photographs (see training/README.md). *Before* is the noise as exact inversion finds it: every step is
-solved, and the noise is not changed (editability 0). *After* is the default.
+solved, and the noise is not changed (editability 0), without guidance. *After* is the default.
 """
 
 import sys
@@ -38,7 +38,8 @@ def main(data: Path, output: Path) -> None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about noise that is unlike noise
                 found = renoise.invert(pipe, photographs, sources, method=method, measure=False)
-            pictures = renoise.edit(pipe, found, targets, editability=editability, mask="auto")
+            guidance = 1.0 if when == "before" else None
+            pictures = renoise.edit(pipe, found, targets, editability=editability, guidance_scale=guidance, mask="auto")
             words = [f"{model}, {when}\n{case[1]} → {case[2]}" for case in CASES]
             tiles += zip(words, pictures, strict=True)
     images.save(strip(tiles, columns=len(CASES), side=128), output)

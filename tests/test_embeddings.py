@@ -81,7 +81,12 @@ def test_every_way_to_edit_takes_embeddings(name, how, monkeypatch):
     soft_masks(monkeypatch)
     tiny, by_text, by_embeddings = inverted(name)
     wanted = renoise.edit(tiny.pipe, by_text, OTHER, output_type="latent", **how)
-    got = renoise.edit(tiny.pipe, by_embeddings, output_type="latent", **embedded(tiny, OTHER), **how)
+    more = embedded(tiny, OTHER)
+    if "pseudo_guidance" in how:  # a text and embeddings do not fit into one batch
+        with pytest.raises(ValueError, match="negative_prompt_embeds"):
+            renoise.edit(tiny.pipe, by_embeddings, **more, **how)
+        more |= {f"negative_{name}": value for name, value in embedded(tiny, ["", ""]).items()}
+    got = renoise.edit(tiny.pipe, by_embeddings, output_type="latent", **more, **how)
     assert relative(got, wanted) < 1e-4
 
 
@@ -151,5 +156,5 @@ def test_what_contradicts_itself_is_refused(prompt, texts, more, says):
 
 def test_a_batch_of_texts_and_embeddings_is_refused():
     tiny, by_text, _ = inverted("sd")
-    with pytest.raises(ValueError, match="both be texts or both be prompt embeddings"):
+    with pytest.raises(ValueError, match="must all be texts or all be prompt embeddings"):
         renoise.edit(tiny.pipe, by_text, source_correction=0.5, **embedded(tiny, OTHER))

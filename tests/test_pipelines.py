@@ -1,6 +1,7 @@
 """Every family of pipelines, through its own `__call__`: generation as the stock one's, exact round trips, nothing changed."""
 
 import copy
+import functools
 import gc
 import hashlib
 import math
@@ -14,7 +15,9 @@ from diffusers.utils.torch_utils import randn_tensor
 
 import renoise
 from renoise import ReNoise
+from renoise.edits import NEGATIVE, SOURCE, TARGET
 from renoise.pipelines.driver import drive
+from renoise.pipelines.guidance import stacked
 from renoise.pipelines.latents import encode, pictures_of
 from renoise.programs import generate
 from renoise.step import plan
@@ -422,7 +425,7 @@ def test_an_edit_draws_the_inverted_noise_under_another_prompt(name):
     assert [picture.size for picture in pictures] == [(32, 32)] * 2
 
 
-def test_a_guided_edit_takes_the_source_prompt_for_its_negative_one():
+def test_a_guided_edit_leads_away_from_no_prompt_and_an_unchanged_one_from_itself():
     tiny = build("sd", contractive=True)
     size, call = split(tiny)
     options = dict(num_inference_steps=STEPS, measure=False, **size, **call)
@@ -430,10 +433,39 @@ def test_a_guided_edit_takes_the_source_prompt_for_its_negative_one():
     guided = dict(guidance_scale=4.0, output_type="latent")
     rows, edited = counted(tiny, renoise.edit, tiny.pipe, found, "an elephant", **guided)
     assert rows == [4] * STEPS
-    assert torch.equal(edited, renoise.edit(tiny.pipe, found, "an elephant", negative_prompt=tiny.prompts, **guided))
-    assert relative(edited, renoise.edit(tiny.pipe, found, "an elephant", negative_prompt="", **guided)) > 1e-6
+    assert torch.equal(edited, renoise.edit(tiny.pipe, found, "an elephant", negative_prompt="", **guided))
+    assert relative(edited, renoise.edit(tiny.pipe, found, "an elephant", negative_prompt="a dog", **guided)) > 1e-6
+    same = renoise.edit(tiny.pipe, found, [tiny.prompts[0], "an elephant"], **guided)
+    assert relative(same[:1], renoise.reconstruct(tiny.pipe, found, output_type="latent")[:1]) < 1e-5
+    assert relative(same[1:], edited[1:]) < 1e-5
     with pytest.raises(ValueError, match="guidance_scale above 1"):
         renoise.edit(tiny.pipe, found, "an elephant", negative_prompt="a dog")
+
+
+def test_an_unchanged_prompt_comes_back_where_the_pipeline_did_not_guide_the_inversion():
+    tiny = build("qwen_image", contractive=True)
+    size, call = split(tiny)
+    options = dict(num_inference_steps=STEPS, measure=False, **size, **call) | {"true_cfg_scale": 3.0}
+    found = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, method=ReNoise(iterations=2, tolerance=0), **options)
+    edited = renoise.edit(tiny.pipe, found, tiny.prompts, output_type="latent")
+    assert relative(edited, renoise.reconstruct(tiny.pipe, found, output_type="latent")) < 1e-5
+
+
+def test_a_guided_inversion_comes_back_under_its_own_prompt_and_scale():
+    tiny = build("sdxl", contractive=True)
+    size, call = split(tiny)
+    options = dict(num_inference_steps=STEPS, measure=False, **size, **call) | {"guidance_scale": 5.0}
+    found = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, method=ReNoise(iterations=2, tolerance=0), **options)
+    edited = renoise.edit(tiny.pipe, found, tiny.prompts, guidance_scale=5.0, output_type="latent")
+    assert relative(edited, renoise.reconstruct(tiny.pipe, found, output_type="latent")) < 1e-5
+
+
+def test_the_row_of_the_negative_prompt_has_its_own_second_prompt():
+    texts = {SOURCE: ["a cat"], NEGATIVE: ["grey"], TARGET: ["a fox"]}
+    stack = functools.partial(stacked, (SOURCE, NEGATIVE, TARGET), texts)
+    assert stack({"prompt_2": "a big cat"}, {"prompt_2": "a big fox"})["prompt_2"] == ["a big cat", "grey", "a big fox"]
+    both = {"prompt_2": "a big fox", "negative_prompt_2": "blurred"}
+    assert stack({"prompt_2": "a big cat"}, both)["prompt_2"] == ["a big cat", "blurred", "a big fox"]
 
 
 def test_true_cfg_scale_is_remembered_when_editing():
@@ -442,7 +474,7 @@ def test_true_cfg_scale_is_remembered_when_editing():
     options = dict(num_inference_steps=2, measure=False, true_cfg_scale=2.0, negative_prompt="grey", **size, **call)
     found = renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, method=ReNoise(iterations=1, tolerance=0), **options)
     rows, _ = counted(tiny, renoise.edit, tiny.pipe, found, "an elephant")
-    assert rows == [2, 2] * 2  # the edit, and the source prompt as its negative one
+    assert rows == [2, 2] * 2  # the edit, and the inversion's negative prompt
     with pytest.raises(ValueError, match="true_cfg_scale above 1"):
         renoise.invert(tiny.pipe, tiny.images(), tiny.prompts, negative_prompt="grey", **size, **call)
 

@@ -142,6 +142,7 @@ def invert(
     )
     assert used is not None
     inversion = _inversion(run, pipeline_call, used, photograph, strength, time.perf_counter() - began)
+    inversion = replace(inversion, photographs=pictures)
     if measure:
         assert pictures is not None
         decoded = None if run.output is None else autoencoding.pictures_of(run.output)
@@ -210,7 +211,7 @@ def _measured(
     x_0 = inversion.trajectory[-1]
     replay = Replay(call.pipe, inversion, {})
     run = replay.run(program, replay.source_call, output_type="pt")
-    drawn, decoded = as_asked(run, "pt"), replay.photographs() if decoded is None else decoded
+    drawn, decoded = as_asked(run, "pt"), replay.decoded() if decoded is None else decoded
     reached, ceiling = (psnr(p.to(pictures), pictures).tolist() for p in (drawn, decoded))
     notes = list(inversion.warnings) + _memory_warnings([answer.out for answer in reversed(last)], again)
     remainder = x_0 - run.result.to(x_0)

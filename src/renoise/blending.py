@@ -1,8 +1,7 @@
 """Joins an edit to its photograph in pixels: the edit inside a mask, the photograph outside.
 
-The edit is drawn everywhere and joined once, at the end. Latents joined after every step, as in Blended Diffusion (arXiv
-2111.14818), press the new object into the old outline, and latents are not local: their seams show after decoding (arXiv
-2512.05198).
+Pixels are joined once, at the end. Latents joined after the last steps, as in Blended Diffusion (arXiv 2111.14818), press the
+new object into the old outline, and latents are not local: their seams show after decoding (arXiv 2512.05198).
 
 A mask that was found has no exact outline. The *ground*, what surrounds an object, tells where the object really ends: an
 object differs from its ground, which is continued smoothly below it. This needs a plain ground, most of which has one colour.
@@ -16,6 +15,7 @@ from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
 from renoise.masks import border
 
 CHANGED = 0.1  # largest difference, of colours in [0, 1], between two pixels that count as the same
+PLAIN = CHANGED / 2  # largest spread of a plain ground
 MARGIN = 2  # cells around a found mask in which an object may end
 REACH = 0.25  # part of the picture's longer side by which the outline of a new object may leave the found mask
 SOFTNESS = 0.5  # cells by which a border is softened
@@ -34,11 +34,18 @@ def join_found(edited: Tensor, photograph: Tensor, mask: Tensor) -> Tensor:
         edited, photograph: pictures (B, 3, H, W) in [0, 1].
         mask: cells (B, 1, h, w), each 0 or 1, that may change. A mask that holds most of the border is the ground.
     """
-    mask = mask.to(edited)
-    joined = torch.where(
-        border(mask) > 0.5, _new_ground(edited, photograph, mask), _new_object(edited, photograph, mask)
-    )
-    return joined.clamp(0, 1)
+    e, p, m = edited.float(), photograph.float(), mask.to(edited.device, torch.float32)
+    joined = torch.where(border(m) > 0.5, _new_ground(e, p, m), _new_object(e, p, m))
+    return joined.clamp(0, 1).to(edited.dtype)
+
+
+def without_object(x: Tensor, mask: Tensor) -> Tensor:
+    """Continue the ground of maps x (B, C, h, w) smoothly below the object of a found mask (B, 1, h, w).
+
+    A mask that is the ground itself leaves the maps as they are.
+    """
+    known = 1 - _dilated(mask, 1) * (border(mask) <= 0.5)
+    return torch.where(known.amax((2, 3), keepdim=True) > 0, _continued(x, known), x)
 
 
 def _new_object(edited: Tensor, photograph: Tensor, mask: Tensor) -> Tensor:
@@ -52,7 +59,9 @@ def _new_object(edited: Tensor, photograph: Tensor, mask: Tensor) -> Tensor:
     matched = edited + like_ground.clamp(0, 1) * shift
     changed = _cells(_unlike(matched, photograph), mask) > CHANGED / 2
     reached = _dilated(_filled(_connected(inside, changed)), 1)
-    return join(matched, photograph, _softened(reached, edited))
+    _, spread = _compare_with_ground(photograph, p, 1 - inside)
+    as_it_is = join(edited, photograph, _softened(inside, edited))
+    return torch.where(spread < PLAIN, join(matched, photograph, _softened(reached, edited)), as_it_is)
 
 
 def _new_ground(edited: Tensor, photograph: Tensor, mask: Tensor) -> Tensor:
@@ -62,14 +71,18 @@ def _new_ground(edited: Tensor, photograph: Tensor, mask: Tensor) -> Tensor:
     """
     kept, cells = 1 - mask, _cells(photograph, mask)
     far = 1 - _dilated(kept, MARGIN)
-    unlike, is_plain = _compare_with_ground(photograph, cells, far)
-    plain = is_plain & (kept.amax((2, 3), keepdim=True) > 0) & (far.amax((2, 3), keepdim=True) > 0)
-    kept = torch.where(plain, _filled(_connected(kept, unlike > CHANGED, reach=1.0)), kept)
+    unlike, spread = _compare_with_ground(photograph, cells, far)
+    plain = (spread < PLAIN) & (kept.amax((2, 3), keepdim=True) > 0) & (far.amax((2, 3), keepdim=True) > 0)
+    # The object: what is kept and is not the ground, what hangs together with it, and its bites.
+    other = (unlike > CHANGED / 4).to(kept)
+    whole = _filled(_connected(kept * other, unlike > (3 * spread).clamp_min(PLAIN), reach=1.0))
+    closed = 1 - _dilated(1 - _dilated(whole, MARGIN), MARGIN)
+    kept = torch.where(plain, _filled(torch.maximum(whole, closed * other)), kept)
     near, core = _dilated(kept, 1), 1 - _dilated(1 - kept, 1)
 
     new = _cells(edited, mask)
-    drawn, is_plain = _compare_with_ground(edited, new, 1 - _dilated(kept, MARGIN))
-    removed = _dilated(torch.maximum(near, (drawn > CHANGED).to(near)), 1) * is_plain
+    drawn, spread = _compare_with_ground(edited, new, 1 - _dilated(kept, MARGIN))
+    removed = _dilated(torch.maximum(near, (drawn > CHANGED).to(near)), 1) * (spread < PLAIN)
     backdrop = _enlarged(_continued(new, 1 - removed), edited)
     backdrop = edited + _softened(removed, edited) * (backdrop - edited)
 
@@ -83,13 +96,15 @@ def _new_ground(edited: Tensor, photograph: Tensor, mask: Tensor) -> Tensor:
 
 
 def _compare_with_ground(picture: Tensor, cells: Tensor, ground: Tensor) -> tuple[Tensor, Tensor]:
-    """Return how far the cells (B, 3, h, w) of a picture are from the colour of its ground, and whether that is plain.
+    """Return how far the cells (B, 3, h, w) of a picture are from the colour of its ground, and the spread of the ground.
 
-    Both are (B, 1, h, w) and (B, 1, 1, 1). The ground is plain if half of its pixels have its colour.
+    Both are (B, 1, h, w) and (B, 1, 1, 1). The colour may change evenly from one side to the other. The spread is the median
+    difference of the ground's pixels from it.
     """
-    colour = _median(cells, ground)
-    spread = _median(_unlike(picture, colour), (_enlarged(ground, picture) == 1).to(ground))
-    return _unlike(cells, colour), spread < CHANGED / 2
+    known = ground * (_unlike(cells, _median(cells, ground)) < 2 * CHANGED)
+    colour = _plane(cells, known)
+    spread = _median(_unlike(picture, _enlarged(colour, picture)), (_enlarged(ground, picture) == 1).to(ground))
+    return _unlike(cells, colour), spread
 
 
 def _unlike(a: Tensor, b: Tensor) -> Tensor:
@@ -100,6 +115,17 @@ def _unlike(a: Tensor, b: Tensor) -> Tensor:
 def _median(x: Tensor, known: Tensor) -> Tensor:
     """Return the median (B, C, 1, 1) of maps (B, C, h, w) over the known cells, 0 where there are none."""
     return torch.where(known > 0, x, torch.nan).flatten(2).nanmedian(2).values.nan_to_num()[..., None, None]
+
+
+def _plane(x: Tensor, known: Tensor) -> Tensor:
+    """Fit planes to maps (B, C, h, w) over the known cells (B, 1, h, w), by least squares."""
+    rows, columns = (torch.linspace(-1, 1, size, dtype=x.dtype, device=x.device) for size in x.shape[-2:])
+    grid = torch.meshgrid(rows, columns, indexing="ij")
+    basis = torch.stack([torch.ones_like(grid[0]), *grid]).flatten(1)
+    weighted = basis * known.flatten(2)
+    products = weighted @ basis.T + 1e-4 * torch.eye(3, dtype=x.dtype, device=x.device)
+    planes = torch.linalg.solve(products, weighted @ x.flatten(2).mT)
+    return (planes.mT @ basis).unflatten(2, x.shape[-2:])
 
 
 def _continued(x: Tensor, known: Tensor) -> Tensor:

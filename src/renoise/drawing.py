@@ -2,15 +2,16 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from renoise import images, layout, masks
-from renoise.blending import join, join_found
+from renoise.blending import join, join_found, without_object
 from renoise.editing import with_editable_noise
-from renoise.edits import Source
+from renoise.edits import Edit, Source
 from renoise.inversion import Inversion
 from renoise.methods import Method
 from renoise.methods.method import AUTO_MASK, PHOTOGRAPH
@@ -92,15 +93,16 @@ def edit(
             found, 1 makes a new drawing. None is the choice of the inversion's method, and 0 for an unchanged prompt, so that
             the photograph comes back.
         seed: seed of the fresh noise that replaces the photograph's. Another seed gives another picture.
-        negative_prompt: None is the source prompt, as in the paper, wherever the pipeline guides. The inversion's own negative
-            prompt is not used.
+        negative_prompt: one for all images or one for each. None is the inversion's, or none. If the inversion was not guided, it
+            is the prompt itself where that is an unchanged text, so that the photograph comes back.
         guidance_scale: None is the preset's for editing, or the inversion's if that is more. More keeps less of the photograph.
         pseudo_guidance: guidance by a row of its own instead of the pipeline's, for pipelines that do not guide (FLUX).
         source_correction: in [0, 1], how much of what an inexact inversion lacks is added (editing.py). Costs one evaluation more
             a step.
         mask: white where the picture may change. "auto" finds where the prompts' predictions differ, "none" is everywhere;
             None is the preset's choice. The noise changes inside it only, and the edit is joined to the photograph there.
-        original: the photographs, whose own pixels surround the edit instead of the autoencoder's.
+        original: the photographs, whose own pixels surround the edit. None takes the inversion's. One from a file holds none: the
+            autoencoder's pixels are used.
         num_inference_steps, output_type, progress, **call: as in `reconstruct`.
 
     Raises:
@@ -145,42 +147,43 @@ def edit(
         raise ValueError(f"the inversion was made with {', '.join(others)}: give the edited one too")
     for note in too_long(pipe, prompts + (negatives or []), replay.extra):
         warnings.warn(note, stacklevel=2)
+    around = inversion.photographs if original is None else _pixels(inversion, original)
     if follows or PHOTOGRAPH in method.needs:
-        replay = replay.with_trajectory()
-    around = None if original is None else _pixels(inversion, original)
-    wants_photographs = mask is not None and original is None and output_type != "latent"
+        replay = replay.with_trajectory(pixels=mask is not None and around is None and output_type != "latent")
+    as_text = negatives is None and not any(replaces_text(call, negative) for negative in (False, True))
+    unchanged = [as_text and new == old for new, old in zip(prompts, inversion.prompt, strict=True)]
+    guided = pseudo_guidance is not None or guides(pipe, guidance_scale, replay.extra)
+    if any(unchanged) and guided and not replay.source_is_guided:
+        # guidance away from the prompt itself does nothing
+        negatives = [prompt if same else "" for prompt, same in zip(prompts, unchanged, strict=True)]
     pipeline_call, settings = replay.edit_call(prompts, negatives, guidance_scale, pseudo_guidance, source_correction)
-    unchanged = [negatives is None and not replaces_text(call) and pair[0] == pair[1]
-                 for pair in zip(prompts, inversion.prompt, strict=True)]  # fmt: skip
     allowed = None
     if auto:
-        allowed, photographs = replay.found_mask(prompts, wants_photographs)
-        around = photographs if around is None else around
+        allowed = replay.found_mask(prompts)
         # equal prompts differ by rounding errors
         allowed = allowed * ~torch.tensor(unchanged, device=allowed.device).reshape(-1, 1, 1, 1)
     elif mask is not None:
         allowed = replay.given_mask(mask)
-        around = replay.photographs() if wants_photographs else around
     e = _editabilities(editability, method, unchanged, inversion.latents, replay.aspect)
 
     def program(steps: Sequence[Step], source: Source) -> Program[Tensor]:
         m = None if allowed is None else masks.at_maps(allowed, source.x_T, replay.aspect)
         changed = with_editable_noise(source, e, m, seed, replay.aspect)
-        x = yield from method.draw(steps, changed, settings)
+        placed = settings if m is None else _placed(settings, source, m, auto, replay.aspect)
+        x = yield from method.draw(steps, changed, placed)
         if source.remainder is not None and method.reconstructs and own_steps:
             share = (1 - 2 * e).clamp_min(0).to(x)
             x = x + share.reshape(-1, *(1,) * (x.ndim - 1)) * source.remainder
         if m is None or output_type != "latent":
             return x
         assert source.photograph is not None
-        x_0 = source.photograph.x_0
-        mixed = m * layout.maps(x, replay.aspect) + (1 - m) * layout.maps(x_0, replay.aspect)
-        return layout.unmaps(mixed, x.shape)
+        return layout.blend(m, x, source.photograph.x_0, replay.aspect)
 
     def joined(pictures: Tensor) -> Tensor:
         assert allowed is not None
-        assert around is not None
-        return (join_found if auto else join)(pictures, around.to(pictures), allowed)
+        outside = replay.inversion.photographs if around is None else around
+        outside = replay.decoded() if outside is None else outside
+        return (join_found if auto else join)(pictures, outside.to(pictures), allowed)
 
     run = replay.run(program, pipeline_call, output_type=output_type, progress=progress)
     return as_asked(run, output_type, joined if allowed is not None else None)
@@ -228,6 +231,16 @@ def _editabilities(
         except ValueError:  # noise that is no map has no spatial frequencies
             default = 0.0
     return torch.tensor([given if given is not None else 0.0 if same else default for same in unchanged])
+
+
+def _placed(settings: Edit, source: Source, mask: Tensor, found: bool, aspect: float) -> Edit:
+    """Return the settings with the mask (B or 1, 1, H, W), and the ground without the object if the mask was found."""
+    if not found:
+        return replace(settings, mask=(mask > 0).to(mask))  # its weights act once, when pixels are joined
+    assert source.photograph is not None
+    x_0 = source.photograph.x_0
+    ground = without_object(layout.maps(x_0, aspect), mask)
+    return replace(settings, mask=masks.core(mask), ground=layout.unmaps(ground, x_0.shape))
 
 
 def _pixels(inversion: Inversion, original: Picture) -> Tensor:

@@ -6,13 +6,14 @@ output that leads from x* exactly to the next latent of this trajectory.
 
     out = o(x, negative) + guidance [o(x, target) − o(x, negative)] + source_correction [o* − o(x*, source)]
 
-The first two terms are classifier-free guidance. By default the source prompt is the negative prompt, as in the ReNoise
-paper (arXiv 2403.14602). Computing it here also works for pipelines without guidance, as in the pseudo-guidance of
-TurboEdit (arXiv 2408.00735). The third term corrects the error of the inversion, as in PnP Inversion (arXiv
+The first two terms are classifier-free guidance. Computing it here also works for pipelines without guidance, as in the
+pseudo-guidance of TurboEdit (arXiv 2408.00735). The third term corrects the error of the inversion, as in PnP Inversion (arXiv
 2310.01506). It vanishes if the inversion is exact.
 
-Before, the noise is made fit for the edit, see spectrum.py. The edit is drawn everywhere, and joined to the photograph in
-pixels at the end if there is a mask, see blending.py.
+Before, the noise is made fit for the edit, see spectrum.py. If there is a mask, the latents outside it are those of the source
+as long as the noise exceeds the signal, as in Blended Diffusion (arXiv 2111.14818). The layout of the picture is decided there,
+so the edit stays in its place. At lower noise it is drawn everywhere, because blending would cut its outlines and leave seams.
+At the end it is joined to the photograph in pixels, see blending.py.
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from renoise import layout
 from renoise.edits import NEGATIVE, SOURCE, Edit, Source
 from renoise.programs import Program, draw_noise
 from renoise.spectrum import editable
@@ -54,7 +56,7 @@ def redraw(steps: Sequence[Step], source: Source, edit: Edit, rows: Sequence[str
     Args:
         steps: the sampler steps, noisiest first.
         source: the inverted photograph. A source correction needs its trajectory.
-        edit: guidance and source correction.
+        edit: guidance, source correction and mask. A mask needs the trajectory and the photograph.
         rows: the prompt of each row, of SOURCE, NEGATIVE and TARGET. The last one is TARGET.
     """
     x = original = source.x_T
@@ -72,4 +74,10 @@ def redraw(steps: Sequence[Step], source: Source, edit: Edit, rows: Sequence[str
                 )
             original = source.trajectory[i]
         x = step.denoise(x, out, z)
+        if edit.mask is not None and step.s.sigma > step.s.alpha:
+            assert source.photograph is not None
+            outside = original
+            if edit.ground is not None:
+                outside = outside + step.s.alpha * (edit.ground - source.photograph.x_0)
+            x = layout.blend(edit.mask, x, outside, source.photograph.aspect)
     return x

@@ -38,7 +38,11 @@ class Edit:
     Args:
         guidance: scale of the guidance that is computed from the rows. None leaves guidance to the pipeline.
         source_correction: weight of the source correction, 0 … 1, see editing.py.
+        mask: where (B or 1, 1, H, W) of the maps the layout may change, 0 or 1. None changes all.
+        ground: clean latents (B, ...) outside the mask, instead of the photograph's.
     """
 
     guidance: float | None = None
     source_correction: float = 0.0
+    mask: "Tensor | None" = None
+    ground: "Tensor | None" = None

@@ -37,6 +37,8 @@ class Inversion:
             recomputes it if necessary.
         remainder: r = x_0 − (what the noise draws) (B, ...), float32, so that the photograph comes back exactly. None if it is
             not known, as after `invert(..., measure=False)`.
+        photographs: pixels (B, 3, H, W) in [0, 1] of the photographs, which surround an edit. Files do not contain them; `edit`
+            then decodes the clean latents.
         arguments: arguments of the pipeline that a file cannot store, such as prompt embeddings or a ControlNet's
             picture.
     """
@@ -46,6 +48,7 @@ class Inversion:
     record: Record
     trajectory: Tensor | None = None
     remainder: Tensor | None = None
+    photographs: Tensor | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -90,8 +93,8 @@ class Inversion:
         i = range(len(self))[i]
         noises, trajectory = (None if x is None else x[:, i : i + 1] for x in (self.noises, self.trajectory))
         arguments = {name: _of_image(value, i, len(self)) for name, value in self.arguments.items()}
-        remainder = None if self.remainder is None else self.remainder[i : i + 1]
-        return Inversion(self.latents[i : i + 1], noises, self.record[i], trajectory, remainder, arguments)
+        remainder, photographs = (None if x is None else x[i : i + 1] for x in (self.remainder, self.photographs))
+        return Inversion(self.latents[i : i + 1], noises, self.record[i], trajectory, remainder, photographs, arguments)
 
     def with_arguments(self, **arguments: Any) -> "Inversion":
         """Return a copy with arguments of the pipeline that its file cannot store, such as prompt_embeds."""

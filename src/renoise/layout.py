@@ -31,3 +31,9 @@ def maps(x: Tensor, aspect: float = 1.0) -> Tensor:
 def unmaps(n: Tensor, shape: torch.Size) -> Tensor:
     """Reshape maps (B, C, H, W) to latents of the given shape. The inverse of `maps`."""
     return n.flatten(2).transpose(1, 2) if len(shape) == 3 else n.reshape(shape)
+
+
+def blend(mask: Tensor, inside: Tensor, outside: Tensor, aspect: float) -> Tensor:
+    """Blend latents (B, ...) at a mask (B or 1, 1, H, W) of their maps, which is 1 where those `inside` are wanted."""
+    mixed = mask * maps(inside, aspect) + (1 - mask) * maps(outside, aspect)
+    return unmaps(mixed, inside.shape)

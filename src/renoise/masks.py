@@ -2,8 +2,9 @@
 
     d = ‖o(x*, target) − o*‖ over the channels, at two latents x* of the source's trajectory, the first of them x_T
 
-The picture may change where d is large. The outputs o* along the trajectory are known from the inversion, so a mask
-costs only two network evaluations.
+The picture may change where the geometric mean of the two is large. At x_T the network sees nothing but the prompt, so it
+knows well which thing changes, but only roughly where. At lower noise it sees outlines too, and other things distract it. The
+outputs o* along the trajectory are known from the inversion, so a mask costs only two network evaluations.
 """
 
 from collections.abc import Sequence
@@ -21,12 +22,12 @@ from renoise.step import Step
 # The predictions are compared only where sigma / alpha is at least this large. There the prompt dominates the
 # prediction. At lower noise the picture dominates it, and predictions differ mostly along edges and in textures.
 MIN_NOISE_RATIO = 3.0
-# A pixel may change if its difference is at least this fraction of the maximum. If these pixels cover less than half of
+# A pixel may change if its mean difference is at least this fraction of the maximum. If these pixels cover less than half of
 # the picture, they are an object. Its shaded side and its rim differ less, so an object uses the lower threshold.
-BACKGROUND_THRESHOLD, OBJECT_THRESHOLD = 0.5, 0.35
-# If the prompts differ in an object by more than this fraction of the maximum, the object changes with its background.
-# The fraction is the geometric mean of the lower quartile at the first step and the median at the last.
-KEPT = 0.15
+BACKGROUND_THRESHOLD, OBJECT_THRESHOLD = 0.5, 0.3
+# If the prompts differ more than once, an object changes with its background where their difference is more than this
+# fraction of the maximum. The fraction is the geometric mean of the lower quartile at the first step and the median at the last.
+KEPT = 0.1
 MAXIMUM_QUANTILE = 0.95  # this quantile of the differences serves as their maximum
 # If they cover more than half, they are the background. Its border is aligned with the outlines in the picture. It
 # moves by at most RIM latent pixels, based on the picture within NEIGHBOURHOOD latent pixels.
@@ -85,15 +86,15 @@ def from_difference(first: Tensor, last: Tensor, x_0: Tensor, once: Sequence[boo
     """Threshold the maps of `difference` to a mask that is 1 where the picture may change.
 
     Args:
-        first, last: the maps (B, 1, H, W) in [0, 1]. The last one has the sharper outlines. In the first one the network
-            sees nothing but the prompt, so it tells whether an object in front of a changed background changes too.
+        first, last: the maps (B, 1, H, W) in [0, 1].
         x_0: clean latents (B, C, H, W) of the picture.
         once: whether the prompts of each image differ once, see `differ_once`.
 
     Returns:
         The mask (B, 1, H, W), each value 0 or 1.
     """
-    as_background, as_object = ((last >= t).float() for t in (BACKGROUND_THRESHOLD, OBJECT_THRESHOLD))
+    mean = (first * last).sqrt()
+    as_background, as_object = ((mean >= t).float() for t in (BACKGROUND_THRESHOLD, OBJECT_THRESHOLD))
     is_most = as_background.mean((1, 2, 3), keepdim=True) > 0.5
     is_background = is_most | (border(as_object) > 0.5)
     background = _align_to_outlines(torch.where(is_most, as_background, as_object), x_0)
@@ -121,6 +122,15 @@ def _align_to_outlines(mask: Tensor, x_0: Tensor) -> Tensor:
     known = (shares[0] > 0) & (shares[1] > 0)
     rim = known & (inside + outside == 0)
     return torch.where(rim, (unlike_inside < unlike_outside).float(), mask)
+
+
+def core(mask: Tensor) -> Tensor:
+    """Return found masks (B, 1, H, W) of objects without their outermost cells, into which a new object grows as it is drawn.
+
+    A mask that holds most of the picture's border, or that has no other cells, stays as it is.
+    """
+    inner = 1 - max_pool2d(1 - mask, 3, 1, 1)
+    return torch.where((border(mask) > 0.5) | (inner.amax((2, 3), keepdim=True) == 0), mask, inner)
 
 
 def at_maps(mask: Tensor, like: Tensor, aspect: float) -> Tensor:

@@ -77,6 +77,14 @@ class Replay:
         return {name: self.inversion.arguments[name] for name in wanted}
 
     @property
+    def source_is_guided(self) -> bool:
+        """Whether the inversion was guided away from a negative prompt."""
+        record, extra = self.inversion.record, self.source_extra
+        given = record.negative_prompt is not None or embeddings.replaces_text(extra, negative=True)
+        needed = "true_cfg_scale" in extra  # such pipelines guide only if there is one
+        return guidance.guides(self.pipe, record.guidance_scale, extra) and (given or not needed)
+
+    @property
     def extra(self) -> dict[str, Any]:
         """The arguments of the pipeline for what is drawn now: the inversion's, and over them those given."""
         source = self.source_extra
@@ -117,20 +125,24 @@ class Replay:
         settings = Edit(pseudo_guidance, source_correction)
         rows = method.rows(settings)
         own_negative = negatives is not None or embeddings.replaces_text(self.call, negative=True)
+        if pipeline_guides and not own_negative:
+            if any(embeddings.is_negative(name) for name in record.required_arguments):
+                extra |= {n: value for n, value in self.source_embeddings.items() if embeddings.is_negative(n)}
+            else:
+                negatives = record.negative_prompt
+                if negatives is None and "true_cfg_scale" in extra:  # such pipelines guide only if there is one
+                    negatives = [""] * len(prompts)
         if len(rows) == 1:
-            if pipeline_guides and not own_negative:  # the source prompt is the negative one
-                source = embeddings.as_negative(self.source_embeddings)
-                negatives, extra = None if source else record.prompt, {**extra, **source}
             return self.call_with(prompts, negatives, guidance_scale, extra), settings
-        texts = {SOURCE: record.prompt, NEGATIVE: negatives or record.prompt, TARGET: prompts}
+        texts = {SOURCE: record.prompt, NEGATIVE: negatives or [""] * len(prompts), TARGET: prompts}
         sources = [text for row in rows[:-1] for text in texts[row]]
         if pipeline_guides and not method.pipeline_guides_rows and "true_cfg_scale" not in extra:
             guidance_scale = guidance.unguided(pipe)
-        extra = {**extra, **guidance.stacked(sources, prompts, record.call, extra)}
-        if embeddings.replaces_text(self.call) or self.source_embeddings:
-            source = self.source_embeddings
-            negative = embeddings.from_negative(self.call) if own_negative else source
-            extra |= embeddings.stacked([{SOURCE: source, NEGATIVE: negative}[row] for row in rows[:-1]], self.call)
+        negative = embeddings.from_negative(extra)
+        extra = {**extra, **guidance.stacked(rows, texts, record.call, extra)}
+        if embeddings.replaces_text(self.call) or self.source_embeddings or (NEGATIVE in rows and negative):
+            every = {SOURCE: self.source_embeddings, NEGATIVE: negative}
+            extra |= embeddings.stacked([every[row] for row in rows[:-1]], self.call)
         return self.call_with([*sources, *prompts], None, guidance_scale, extra), settings
 
     def run(
@@ -140,9 +152,8 @@ class Replay:
         *,
         output_type: str = "latent",
         progress: Progress | None = None,
-        decode: Callable[[Any], Tensor] | None = None,
     ) -> Run[Any]:
-        """Run a program over the inversion's latents, under this call. `decode` picks what is decoded of its result."""
+        """Run a program over the inversion's latents, under this call."""
         inversion, record, device = self.inversion, self.inversion.record, self.pipe._execution_device
         x_T, noises, trajectory, remainder = (
             None if x is None else x.to(device)
@@ -165,15 +176,18 @@ class Replay:
         wanted = "pt" if output_type == "pil" else output_type
         shape = (rows * len(x_T), *x_T.shape[1:])
         try:
-            return call.drive(driven, shape, wanted, decode, gradients=GRADIENTS in self.method.needs)
+            return call.drive(driven, shape, wanted, gradients=GRADIENTS in self.method.needs)
         except (TypeError, AttributeError, LookupError, RuntimeError) as error:
             if not record.call or (isinstance(error, RuntimeError) and type(error) is not RuntimeError):
                 raise
             names = ", ".join(record.call)  # of a file, perhaps: the pipeline alone knows what suits it
             raise ValueError(f"the pipeline cannot be called with the inversion's {names}: {error}") from error
 
-    def with_trajectory(self) -> "Replay":
-        """Return the same with the latents after each step of the inversion; of a file they are those of its reconstruction."""
+    def with_trajectory(self, pixels: bool = False) -> "Replay":
+        """Return the same with what a file does not hold: the latents after each step of the reconstruction.
+
+        With `pixels`, the autoencoder's pictures stand in for the photographs, at no further cost.
+        """
         if self.inversion.trajectory is not None:
             return self
         remainder = self.inversion.remainder
@@ -189,8 +203,10 @@ class Replay:
             latents.append(x_0 if source.remainder is None else x_0 + source.remainder)
             return latents[-1]
 
-        self.run(program, self.source_call)
-        return replace(self, inversion=replace(self.inversion, trajectory=torch.stack(latents[1:])))
+        run = self.run(program, self.source_call, output_type="pt" if pixels else "latent")
+        photographs = pictures_of(run.output)[: len(self.inversion)] if pixels else None
+        found = replace(self.inversion, trajectory=torch.stack(latents[1:]), photographs=photographs)
+        return replace(self, inversion=found)
 
     def given_mask(self, mask: Any) -> Tensor:
         """Return the user's mask (1 or B, 1, H, W) in [0, 1]."""
@@ -202,7 +218,7 @@ class Replay:
             )
         return found
 
-    def photographs(self) -> Tensor:
+    def decoded(self) -> Tensor:
         """Return the autoencoder's pictures (B, 3, H, W) of the photographs, for one evaluation: the loop must begin."""
         assert self.inversion.trajectory is not None
         x_0 = self.inversion.trajectory[-1].to(self.pipe._execution_device)
@@ -213,24 +229,14 @@ class Replay:
 
         return pictures_of(self.run(program, self.source_call, output_type="pt").output)[: len(x_0)]
 
-    def found_mask(self, prompts: list[str], pixels: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Find where the target prompts disagree with the source.
-
-        Returns:
-            The mask (B, 1, h, w), at the size of the latents, and, if `pixels` are wanted, the autoencoder's pictures
-            (B, 3, H, W) of the photographs, at no further cost.
-        """
+    def found_mask(self, prompts: list[str]) -> Tensor:
+        """Find where the target prompts disagree with the source: a mask (B, 1, h, w) at the size of the latents."""
         record, trajectory = self.inversion.record, self.inversion.trajectory
         assert trajectory is not None
         x_0 = trajectory[-1].to(self.pipe._execution_device)
         negative = {n: value for n, value in self.source_extra.items() if n.startswith("negative_prompt")}
         own = {n: value for n, value in self.extra.items() if not n.startswith("negative_prompt")}
         call = self.call_with(prompts, record.negative_prompt, record.guidance_scale, own | negative)
-        run = self.run(
-            lambda steps, source: masks.difference(steps, source, self.aspect), call,
-            output_type="pt" if pixels else "latent", decode=lambda _: x_0,
-        )  # fmt: skip
-        first, last = run.result
+        first, last = self.run(lambda steps, source: masks.difference(steps, source, self.aspect), call).result
         once = [masks.differ_once(*pair) for pair in zip(record.prompt, prompts, strict=True)]
-        mask = masks.from_difference(first, last, layout.maps(x_0, self.aspect).to(last), once)
-        return mask, pictures_of(run.output)[: len(x_0)] if pixels else None
+        return masks.from_difference(first, last, layout.maps(x_0, self.aspect).to(last), once)

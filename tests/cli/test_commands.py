@@ -250,7 +250,6 @@ def test_an_edit_in_a_mask_keeps_the_rest_and_says_how_it_was_made(run: Run, tin
         "0.5",
         "--guidance",
         "2",
-        "--keep-outside",
         "--strip",
         "strip.png",
         "--page",
@@ -271,10 +270,6 @@ def test_an_edit_in_a_mask_keeps_the_rest_and_says_how_it_was_made(run: Run, tin
 
 def test_a_page_is_html(run: Run, tiny: list[str]):
     fails(run("edit", "apple.png", "--to", "a lemon", "--page", "page.png", *tiny), "page.png", ".html")
-
-
-def test_keep_outside_needs_the_photograph(run: Run, inverted: str):
-    fails(run("edit", inverted, "--to", "a lemon", "--keep-outside"), "--keep-outside", "photograph")
 
 
 def test_a_sweep_is_a_grid_over_two_settings(run: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch):
@@ -319,7 +314,6 @@ def test_a_sweep_over_nonsense_is_refused(run: Run, axis: str):
     ("argv", "says"),
     [
         ("edit apple.png --to x --mask nowhere.png", "nowhere.png"),
-        ("edit apple.png --to x --mask none --keep-outside", "--keep-outside"),
         ("invert apple.png --method flowedit", "flowedit"),
         ("sweep apple.png --to x --rows steps=4.5", "whole numbers"),
     ],

@@ -111,12 +111,12 @@ def _edit(pipe: Any, way: Way, tasks: Sequence[Task], batch: int) -> dict[str, t
     inverted = {name: _invert(pipe, parts, arguments) for name, arguments in way.invert.items()}
     found = _find_masks(pipe, parts) if way.joined else []
     edited = {}
-    for strength, arguments in way.edits.items():
+    for strength in way.edits:
         inversions, evaluations, inverting = inverted[strength if strength in inverted else ""]
         began, out = time.perf_counter(), []
         with counting() as rows:
             for seed, (part, inversion) in enumerate(zip(parts, inversions, strict=True)):
-                prompts = [task.target for task in part]
+                prompts, arguments = [task.target for task in part], way.arguments(strength, [t.source for t in part])
                 out.append(api.edit(pipe, inversion, prompts, seed=seed, output_type="pt", **arguments).cpu())
         seconds = inverting + time.perf_counter() - began
         if way.joined:
@@ -140,14 +140,14 @@ def _invert(
 
 
 def _find_masks(pipe: Any, parts: Sequence[Sequence[Task]]) -> list[tuple[Tensor, Tensor]]:
-    """Return, for each batch of tasks, the autoencoder's pictures of the photographs, and the masks that the default finds."""
+    """Return, for each batch of tasks, the photographs, and the masks that the default finds."""
     found = []
     for seed, part in enumerate(parts):
         prompts = [task.source for task in part]
         inversion = api.invert(pipe, [task.picture for task in part], prompts, measure=False, seed=seed)
-        mask, photographs = Replay(pipe, inversion, {}, edit=True).found_mask([t.target for t in part], pixels=True)
-        assert photographs is not None
-        found.append((photographs.cpu(), mask.cpu()))
+        mask = Replay(pipe, inversion, {}, edit=True).found_mask([task.target for task in part])
+        assert inversion.photographs is not None
+        found.append((inversion.photographs, mask.cpu()))
     return found
 
 

@@ -20,7 +20,6 @@ from renoise.cli.options import (
     Guidance,
     InversionFiles,
     InversionOptions,
-    KeepOutside,
     Mask,
     ModelOptions,
     Negative,
@@ -144,7 +143,6 @@ def edit(
     negative_prompt: Negative = None,
     source_correction: SourceCorrection = None,
     mask: Mask = None,
-    keep_outside: KeepOutside = False,
     strip: Strip = None,
     page: Page = None,
     printed: ReportOptions = REPORT,
@@ -154,12 +152,9 @@ def edit(
     """Edit photographs, or inversions of them, with a new prompt. Several edits of one share its inversion."""
     with console.reporting(printed) as report:
         many = inputs.are_many(sources)
-        mask = mask or ("auto" if keep_outside else None)
         mask_file = Path(mask) if mask not in (None, "auto", "none") else None
         if mask_file:
             tasks.check_mask(mask_file)
-        if keep_outside and mask == "none":
-            raise ValueError("--keep-outside needs a mask: leave --mask none out")
         if many and (strip or page):
             raise ValueError("--strip and --page show one photograph: leave them out, or name one")
         jobs = outputs.jobs(
@@ -176,13 +171,10 @@ def edit(
             ]
             if job.source.is_inversion:
                 tasks.check_unused(job.source, {"prompt": prompt, **options.given(), "seed": None})
-                if keep_outside:
-                    raise ValueError(f"--keep-outside needs the photograph's pixels: edit it instead of {job.source}")
                 drawing = tasks.from_inversion(report, models, job.source)
             else:
                 drawing = tasks.from_photograph(report, models, job.source, prompt, options)
-            original = drawing.image if keep_outside else None
-            tasks.draw_edits(report, drawing, wanted, dataclasses.replace(how, original=original), strip, page)
+            tasks.draw_edits(report, drawing, wanted, how, strip, page)
 
         batch.each(report, jobs, many, overwrite, work)
 

@@ -270,9 +270,6 @@ Mask = Annotated[
         validator=check_name,
     ),
 ]
-KeepOutside = Annotated[
-    bool, Parameter(help="copy the pixels outside the mask from the photograph", negative="", show_default=False)
-]
 Strip = Annotated[Path | None, FILE, Parameter(help="also write a picture with the source and all edits side by side")]
 Page = Annotated[
     Path | None, FILE, Parameter(help="also write an .html page with a slider between the source and each edit")

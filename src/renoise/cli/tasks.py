@@ -101,7 +101,6 @@ class EditOptions:
     negative_prompt: str | None = None
     source_correction: float | None = None
     mask: str | None = None
-    original: "Image | None" = None
 
     def given(self) -> dict[str, Any]:
         """Return the arguments that are not None."""
@@ -124,7 +123,7 @@ def edit(
     with report.working("edit", "editing") as progress:
         picture = renoise.edit(pipe, found, target, progress=progress, **options.given())[0]
     if path:
-        made = {name: value for name, value in options.given().items() if name != "original"}
+        made = options.given()
         made["guidance_scale"], made["mask"] = drawing.edit_defaults(pipe, found, options.guidance_scale, options.mask)
         _save(picture, path, found, prompt=target, source_prompt=found.prompt[0], **made)
     return picture

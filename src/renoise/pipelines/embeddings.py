@@ -22,6 +22,11 @@ def is_positive(name: str) -> bool:
     return is_embedding(name) and not name.startswith(NEGATIVE)
 
 
+def is_negative(name: str) -> bool:
+    """Whether it is made of the negative prompt."""
+    return is_embedding(name) and name.startswith(NEGATIVE)
+
+
 def replaces_text(call: dict[str, Any], negative: bool = False) -> bool:
     """Whether a call brings embeddings in place of its prompt, or of its negative prompt."""
     return any(
@@ -34,14 +39,9 @@ def for_images(call: dict[str, Any], images: int) -> dict[str, Any]:
     return {name: _for_images(name, value, images) if is_embedding(name) else value for name, value in call.items()}
 
 
-def as_negative(source: dict[str, Any]) -> dict[str, Any]:
-    """Return a source's embeddings as those of the negative prompt."""
-    return {NEGATIVE + name: value for name, value in source.items() if is_positive(name)}
-
-
 def from_negative(call: dict[str, Any]) -> dict[str, Any]:
     """Return a call's negative embeddings under the names of the prompt's own."""
-    return {n.removeprefix(NEGATIVE): value for n, value in call.items() if is_embedding(n) and not is_positive(n)}
+    return {n.removeprefix(NEGATIVE): value for n, value in call.items() if is_negative(n)}
 
 
 def stacked(sources: list[dict[str, Any]], target: dict[str, Any]) -> dict[str, Any]:
@@ -51,8 +51,8 @@ def stacked(sources: list[dict[str, Any]], target: dict[str, Any]) -> dict[str, 
     ]
     if any(one.keys() != every[-1].keys() for one in every):
         raise ValueError(
-            "the source and the target must both be texts or both be prompt embeddings where one batch holds both: "
-            "source_correction, pseudo_guidance and FlowEdit need that"
+            "source, target and negative prompt must all be texts or all be prompt embeddings where one batch holds them, "
+            "as for source_correction, pseudo_guidance and FlowEdit: give negative_prompt= or negative_prompt_embeds= to suit"
         )
     return {name: _joined([one[name] for one in every], name) for name in every[-1]}
 

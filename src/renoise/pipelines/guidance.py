@@ -1,17 +1,19 @@
 """Classifier-free guidance: by the pipeline itself, or by several rows of one batch."""
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from renoise.edits import NEGATIVE, SOURCE, TARGET
 from renoise.pipelines.arguments import accepted
-from renoise.pipelines.embeddings import is_positive
+from renoise.pipelines.embeddings import is_negative, is_positive
 from renoise.pipelines.prompts import per_image
 
 
 def guides(pipe: Any, guidance_scale: float | None, call: dict[str, Any]) -> bool:
-    """Whether the pipeline, called so, evaluates its network on a negative prompt too."""
+    """Whether the pipeline, called so with a negative prompt, evaluates its network on that too."""
     if "negative_prompt" not in accepted(pipe):
         return False
     if "true_cfg_scale" in accepted(pipe):
@@ -39,29 +41,29 @@ def row_guidance(pipe: Any, guidance_scale: float | None, call: dict[str, Any]) 
 
 
 def stacked(
-    sources: list[str], targets: list[str], record_call: dict[str, Any], call: dict[str, Any]
+    rows: Sequence[str], texts: dict[str, list[str]], record_call: dict[str, Any], call: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the extra arguments for a batch of several rows: the sources' images, then the target's.
+    """Return the extra arguments for a batch of several rows, of SOURCE, NEGATIVE and TARGET, given their prompts.
 
     What holds a text or a value for each image is repeated. The pipeline's own guidance is switched off: negative prompts are
     None and `true_cfg_scale` is 1.
     """
-    merged, out, count = {**record_call, **call}, dict(call), len(targets)
-    rows = len(sources) // count + 1
+    merged, out, count = {**record_call, **call}, dict(call), len(texts[TARGET])
     for name, value in merged.items():
         if is_positive(name):
             continue  # see embeddings.stacked
         if name.startswith("prompt_"):
-            source = per_image(record_call[name], count, name) * (rows - 1) if name in record_call else sources
-            out[name] = source + per_image(value, count, name)
-        elif name.startswith("negative_prompt"):
+            own = {SOURCE: record_call.get(name), NEGATIVE: merged.get(f"negative_{name}"), TARGET: value}
+            given = [texts[row] if own[row] is None else per_image(own[row], count, name) for row in rows]
+            out[name] = [text for part in given for text in part]
+        elif name.startswith("negative_prompt") or is_negative(name):
             out[name] = None
         elif name == "true_cfg_scale":
             out[name] = 1.0
         elif isinstance(value, list) and value and all(isinstance(one, torch.Tensor) for one in value):
-            out[name] = [torch.cat([one] * rows) for one in value]  # one for each IP-Adapter
+            out[name] = [torch.cat([one] * len(rows)) for one in value]  # one for each IP-Adapter
         elif isinstance(value, list) and len(value) == count:
-            out[name] = value * rows
+            out[name] = value * len(rows)
         elif isinstance(value, torch.Tensor) and value.ndim > 3 and len(value) == count > 1:
-            out[name] = torch.cat([value] * rows)
+            out[name] = torch.cat([value] * len(rows))
     return out

@@ -20,7 +20,7 @@ class Preset:
         steps: num_inference_steps, to invert and to generate.
         scheduler: class in diffusers, and what to change in its configuration.
         guidance_scale: while inverting and reconstructing. 1.0 or less is the prompt alone, one evaluation a call.
-        edit_guidance_scale: while editing. Above 1.0 the source prompt is the negative prompt.
+        edit_guidance_scale: while editing.
         edit_mask: "auto" lets an edit find where the picture may change, "none" lets all of it change.
         settings: the settings measured best; None leaves them to the rule.
         paper: the settings of the paper that suit this kind of model, for `ReNoise.paper`; None if there are none.
@@ -79,6 +79,7 @@ _ALL = [
         repository="orchard",
         size=128,
         steps=10,
+        edit_guidance_scale=1.5,
         edit_mask="auto",
         scheduler=("DDIMScheduler", {}),
         settings=_ORCHARD,
