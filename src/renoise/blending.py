@@ -10,9 +10,9 @@ Where it is not plain, the mask is used as it is.
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
+from torch.nn.functional import avg_pool2d, interpolate
 
-from renoise.masks import border
+from renoise.masks import border, dilated
 
 CHANGED = 0.1  # largest difference, of colours in [0, 1], between two pixels that count as the same
 PLAIN = CHANGED / 2  # largest spread of a plain ground
@@ -44,13 +44,13 @@ def without_object(x: Tensor, mask: Tensor) -> Tensor:
 
     A mask that is the ground itself leaves the maps as they are.
     """
-    known = 1 - _dilated(mask, 1) * (border(mask) <= 0.5)
+    known = 1 - dilated(mask, 1) * (border(mask) <= 0.5)
     return torch.where(known.amax((2, 3), keepdim=True) > 0, _continued(x, known), x)
 
 
 def _new_object(edited: Tensor, photograph: Tensor, mask: Tensor) -> Tensor:
     """Join a new object: the mask follows the old outline and the new one, and the ground takes the photograph's shade."""
-    inside = _dilated(_filled(mask), 1)
+    inside = dilated(_filled(mask), 1)
     e, p = _cells(edited, mask), _cells(photograph, mask)
     shift, known = p - e, 1 - inside
     known = known * (_unlike(shift, _median(shift, known)) < CHANGED)  # without what else has changed
@@ -58,7 +58,7 @@ def _new_object(edited: Tensor, photograph: Tensor, mask: Tensor) -> Tensor:
     like_ground = 1 - _unlike(edited, ground) / (2 * CHANGED)
     matched = edited + like_ground.clamp(0, 1) * shift
     changed = _cells(_unlike(matched, photograph), mask) > CHANGED / 2
-    reached = _dilated(_filled(_connected(inside, changed)), 1)
+    reached = dilated(_filled(_connected(inside, changed)), 1)
     _, spread = _compare_with_ground(photograph, p, 1 - inside)
     as_it_is = join(edited, photograph, _softened(inside, edited))
     return torch.where(spread < PLAIN, join(matched, photograph, _softened(reached, edited)), as_it_is)
@@ -70,23 +70,23 @@ def _new_ground(edited: Tensor, photograph: Tensor, mask: Tensor) -> Tensor:
     At its outline a pixel of the photograph is a mixture, k object + (1 − k) ground, and the ground in it is replaced.
     """
     kept, cells = 1 - mask, _cells(photograph, mask)
-    far = 1 - _dilated(kept, MARGIN)
+    far = 1 - dilated(kept, MARGIN)
     unlike, spread = _compare_with_ground(photograph, cells, far)
     plain = (spread < PLAIN) & (kept.amax((2, 3), keepdim=True) > 0) & (far.amax((2, 3), keepdim=True) > 0)
     # The object: what is kept and is not the ground, what hangs together with it, and its bites.
     other = (unlike > CHANGED / 4).to(kept)
     whole = _filled(_connected(kept * other, unlike > (3 * spread).clamp_min(PLAIN), reach=1.0))
-    closed = 1 - _dilated(1 - _dilated(whole, MARGIN), MARGIN)
+    closed = 1 - dilated(1 - dilated(whole, MARGIN), MARGIN)
     kept = torch.where(plain, _filled(torch.maximum(whole, closed * other)), kept)
-    near, core = _dilated(kept, 1), 1 - _dilated(1 - kept, 1)
+    near, core = dilated(kept, 1), 1 - dilated(1 - kept, 1)
 
     new = _cells(edited, mask)
-    drawn, spread = _compare_with_ground(edited, new, 1 - _dilated(kept, MARGIN))
-    removed = _dilated(torch.maximum(near, (drawn > CHANGED).to(near)), 1) * (spread < PLAIN)
+    drawn, spread = _compare_with_ground(edited, new, 1 - dilated(kept, MARGIN))
+    removed = dilated(torch.maximum(near, (drawn > CHANGED).to(near)), 1) * (spread < PLAIN)
     backdrop = _enlarged(_continued(new, 1 - removed), edited)
     backdrop = edited + _softened(removed, edited) * (backdrop - edited)
 
-    ground = _enlarged(_continued(cells, 1 - _dilated(kept, MARGIN)), edited)
+    ground = _enlarged(_continued(cells, 1 - dilated(kept, MARGIN)), edited)
     object_ = _enlarged(_continued(cells, core), edited) - ground
     k = ((photograph - ground) * object_).sum(1, keepdim=True) / object_.square().sum(1, keepdim=True).clamp_min(1e-3)
     k = torch.maximum(k.clamp(0, 1), _enlarged(core, edited))
@@ -143,7 +143,7 @@ def _connected(cells: Tensor, allowed: Tensor, reach: float = REACH) -> Tensor:
     """Grow cells (B, 1, h, w) over the allowed ones that are connected with them, by a part of the longer side."""
     reached = cells
     for _ in range(round(reach * max(cells.shape[-2:]))):
-        reached = torch.maximum(cells, _dilated(reached, 1) * allowed)
+        reached = torch.maximum(cells, dilated(reached, 1) * allowed)
     return reached
 
 
@@ -155,14 +155,10 @@ def _filled(mask: Tensor) -> Tensor:
     reached[..., 0] = reached[..., -1] = 1
     reached = reached * outside
     while True:
-        further = _dilated(reached, 1) * outside
+        further = dilated(reached, 1) * outside
         if torch.equal(further, reached):
             return 1 - reached
         reached = further
-
-
-def _dilated(mask: Tensor, cells: int) -> Tensor:
-    return max_pool2d(mask, 2 * cells + 1, 1, cells)
 
 
 def _cells(picture: Tensor, mask: Tensor) -> Tensor:

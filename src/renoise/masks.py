@@ -67,6 +67,11 @@ def difference(steps: Sequence[Step], source: Source, aspect: float) -> Program[
     return found[0], found[-1]
 
 
+def dilated(mask: Tensor, cells: int) -> Tensor:
+    """Grow masks (B, 1, H, W) by a number of cells in every direction."""
+    return max_pool2d(mask, 2 * cells + 1, 1, cells)
+
+
 def border(mask: Tensor) -> Tensor:
     """Return which part of the picture's border a mask (B, 1, H, W) holds, (B, 1, 1, 1)."""
     sides = torch.cat([mask[..., 0, :], mask[..., -1, :], mask[..., 0], mask[..., -1]], -1)
@@ -98,12 +103,12 @@ def from_difference(first: Tensor, last: Tensor, x_0: Tensor, once: Sequence[boo
     is_most = as_background.mean((1, 2, 3), keepdim=True) > 0.5
     is_background = is_most | (border(as_object) > 0.5)
     background = _align_to_outlines(torch.where(is_most, as_background, as_object), x_0)
-    core = 1 - max_pool2d(background, 3, 1, 1)  # of the object, away from its border
-    is_thin = core.amax((2, 3), keepdim=True) == 0
-    core = torch.where(is_thin, 1 - background, core)
-    background = torch.where(is_thin, background, 1 - max_pool2d(core, 3, 1, 1))  # without specks
+    inner = 1 - dilated(background, 1)  # of the object, away from its border
+    is_thin = inner.amax((2, 3), keepdim=True) == 0
+    inner = torch.where(is_thin, 1 - background, inner)
+    background = torch.where(is_thin, background, 1 - dilated(inner, 1))  # without specks
     quartile, median = (
-        torch.where(core > 0, part, torch.nan).flatten(1).nanquantile(q, 1) for part, q in ((first, 0.25), (last, 0.5))
+        torch.where(inner > 0, part, torch.nan).flatten(1).nanquantile(q, 1) for part, q in ((first, 0.25), (last, 0.5))
     )
     changes = ((quartile * median).sqrt() > KEPT) & ~torch.tensor(once, device=last.device)
     background = torch.where(changes.reshape(-1, 1, 1, 1), 1.0, background)
@@ -112,7 +117,7 @@ def from_difference(first: Tensor, last: Tensor, x_0: Tensor, once: Sequence[boo
 
 def _align_to_outlines(mask: Tensor, x_0: Tensor) -> Tensor:
     """Assign each pixel near the border of a mask to the side whose nearby latents are more similar to it."""
-    inside, outside = (1 - max_pool2d(1 - side, 2 * RIM + 1, 1, RIM) for side in (mask, 1 - mask))
+    inside, outside = (1 - dilated(1 - side, RIM) for side in (mask, 1 - mask))
     shares = [avg_pool2d(side, 2 * NEIGHBOURHOOD + 1, 1, NEIGHBOURHOOD) for side in (inside, outside)]
     means = [
         avg_pool2d(x_0 * side, 2 * NEIGHBOURHOOD + 1, 1, NEIGHBOURHOOD) / share.clamp_min(torch.finfo(share.dtype).tiny)
@@ -129,7 +134,7 @@ def core(mask: Tensor) -> Tensor:
 
     A mask that holds most of the picture's border, or that has no other cells, stays as it is.
     """
-    inner = 1 - max_pool2d(1 - mask, 3, 1, 1)
+    inner = 1 - dilated(1 - mask, 1)
     return torch.where((border(mask) > 0.5) | (inner.amax((2, 3), keepdim=True) == 0), mask, inner)
 
 

@@ -81,8 +81,9 @@ class Replay:
         """Whether the inversion was guided away from a negative prompt."""
         record, extra = self.inversion.record, self.source_extra
         given = record.negative_prompt is not None or embeddings.replaces_text(extra, negative=True)
-        needed = "true_cfg_scale" in extra  # such pipelines guide only if there is one
-        return guidance.guides(self.pipe, record.guidance_scale, extra) and (given or not needed)
+        return guidance.guides(self.pipe, record.guidance_scale, extra) and (
+            given or not guidance.needs_negative(self.pipe)
+        )
 
     @property
     def extra(self) -> dict[str, Any]:
@@ -130,7 +131,7 @@ class Replay:
                 extra |= {n: value for n, value in self.source_embeddings.items() if embeddings.is_negative(n)}
             else:
                 negatives = record.negative_prompt
-                if negatives is None and "true_cfg_scale" in extra:  # such pipelines guide only if there is one
+                if negatives is None and guidance.needs_negative(pipe):
                     negatives = [""] * len(prompts)
         if len(rows) == 1:
             return self.call_with(prompts, negatives, guidance_scale, extra), settings

@@ -12,11 +12,16 @@ from renoise.pipelines.embeddings import is_negative, is_positive
 from renoise.pipelines.prompts import per_image
 
 
+def needs_negative(pipe: Any) -> bool:
+    """Whether the pipeline guides by `true_cfg_scale`, and only if it is given a negative prompt."""
+    return "true_cfg_scale" in accepted(pipe)
+
+
 def guides(pipe: Any, guidance_scale: float | None, call: dict[str, Any]) -> bool:
     """Whether the pipeline, called so with a negative prompt, evaluates its network on that too."""
     if "negative_prompt" not in accepted(pipe):
         return False
-    if "true_cfg_scale" in accepted(pipe):
+    if needs_negative(pipe):
         return call.get("true_cfg_scale", 1.0) > 1
     twin = copy.copy(pipe)
     vars(twin)["_guidance_scale"] = guidance_scale or 0.0
@@ -35,7 +40,7 @@ def row_guidance(pipe: Any, guidance_scale: float | None, call: dict[str, Any]) 
     """Return the w of  negative + w (target − negative)  with which the pipeline would guide, 1.0 if it would not."""
     if not guides(pipe, guidance_scale, call):
         return 1.0
-    if "true_cfg_scale" in accepted(pipe):
+    if needs_negative(pipe):
         return float(call["true_cfg_scale"])
     return float(guidance_scale or 0.0) + (1.0 if unguided(pipe) == 0.0 else 0.0)
 
